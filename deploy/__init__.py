@@ -1,0 +1,1 @@
+"""How the service is run; this file makes the folder part of the wheel (see setup.cfg)."""

@@ -1,0 +1,55 @@
+"""How gunicorn serves the application. Numbers come from the settings (README, "Settings")."""
+
+import sys
+
+from ingest_api.logs import logging_config
+from ingest_api.migrations import SchemaError, check_before_serving
+from ingest_api.settings import Settings, SettingsError
+
+try:
+    settings = Settings.from_environ()
+    settings.require_safe_to_serve()
+except SettingsError as error:
+    sys.exit(f"These settings must be changed:\n{error}")
+
+wsgi_app = "ingest_api:create_app()"
+bind = (
+    f"[{settings.host}]:{settings.port}"
+    if ":" in settings.host
+    else f"{settings.host}:{settings.port}"
+)
+proc_name = "ingest-api"
+
+# Many threads, few connections: a slow body holds a thread, and a thread costs little; a
+# connection to PostgreSQL is held only while a statement runs (DATABASE_POOL_SIZE a worker).
+worker_class = "ingest_api.worker.UploadWorker"
+workers = settings.workers
+threads = settings.threads
+worker_connections = 1000
+
+# Each worker makes its own pool after the fork: a connection must not be shared by processes.
+preload_app = False
+
+# Longer than an agent's pause between chunks, so that its connection is still there for the next.
+keepalive = 75
+
+# A worker that is stopping may still finish the slowest upload. systemd must wait longer.
+graceful_timeout = settings.request_deadline_seconds + 10
+
+# gthread beats its heart from another thread than the uploads: this catches a dead worker only.
+timeout = 30
+
+# A FIFO of commands to the master that nothing here needs.
+control_socket_disable = True
+
+logconfig_dict = logging_config(settings.log_level)
+loglevel = settings.log_level.lower()
+accesslog = None  # ingest_api.logs writes one line a request
+
+
+def on_starting(server):
+    """Refuse to serve on a schema that is behind or ahead."""
+    try:
+        check_before_serving(settings)
+    except SchemaError as error:
+        sys.exit(str(error))

@@ -1,0 +1,23 @@
+"""The service that receives chunks of audio from recorders and never loses one.
+
+An upload, from outside in:
+
+    worker.py, request.py    bytes from the socket, bounded in time and memory
+    blueprints/              the HTTP surface: decode, validate, store, respond
+    auth.py, schemas.py      who is asking; whether what they say has the right shape
+    ingest.py, devices.py    the use cases, free of HTTP
+    storage.py               files: written, hashed, synced, named
+    queries.py               rows: one function a file of sql/queries
+    database.py              connections, each use bounded in time
+    errors.py, problems.py   all that can go wrong; how it is told
+    models.py, settings.py   the nouns; what can be set from outside
+
+Around it: app.py wires the parts together, migrations.py keeps the schema, cli.py holds the
+`flask ingest` commands, logs.py the log lines, main.py starts gunicorn.
+
+To read it, begin with blueprints/chunks.py and follow accept_chunk in ingest.py.
+"""
+
+from ingest_api.app import create_app
+
+__all__ = ["create_app"]

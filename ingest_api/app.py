@@ -1,0 +1,70 @@
+"""Wiring only: which parts an application is made of."""
+
+import logging
+
+from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
+
+from ingest_api import logs, problems
+from ingest_api.blueprints import admin, chunks, health, internal
+from ingest_api.database import Database
+from ingest_api.errors import IngestError
+from ingest_api.migrations import refuse_old_schema
+from ingest_api.request import JSON_BYTES, IngestRequest, current_request
+from ingest_api.services import EXTENSION, Services
+from ingest_api.settings import Settings, SettingsError
+from ingest_api.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application; SettingsError when it must not be served as it is configured."""
+    settings = settings or Settings.from_environ()
+    settings.require_safe_to_serve()
+    app = Flask("ingest_api", static_folder=None)
+    app.request_class = IngestRequest
+    app.json = DefaultJSONProvider(app)
+    app.json.sort_keys = False  # as the contract shows them
+    app.url_map.merge_slashes = False  # a redirect is no success to an agent
+    app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
+    app.extensions[EXTENSION] = Services(
+        settings, Database(settings, configure=refuse_old_schema), _storage(settings)
+    )
+    app.after_request(_discard_unread_body)
+    logs.register(app)
+    problems.register(app)
+    app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
+    app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
+    app.register_blueprint(health.blueprint)
+    if settings.cors_enabled:
+        _enable_cors(app, settings)
+    return app
+
+
+def _storage(settings: Settings) -> Storage:
+    storage = Storage(settings)
+    try:
+        storage.prepare()
+    except IngestError as error:
+        _log.error("starting without storage, uploads get 503: %s", error.__cause__)
+    return storage
+
+
+def _discard_unread_body(response: Response) -> Response:
+    """A refused client may still be sending. Answer first, so that it can stop; then read on."""
+    request = current_request()
+    if request.has_unread_body:
+        response.call_on_close(request.stream.discard)
+    return response
+
+
+def _enable_cors(app: Flask, settings: Settings) -> None:
+    try:
+        from flask_cors import CORS  # noqa: PLC0415  an extra: only when wanted
+    except ImportError:
+        raise SettingsError(
+            "CORS_ENABLED: needs the extra `cors`: pip install 'ingest-api[cors]'"
+        ) from None
+    CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID"])

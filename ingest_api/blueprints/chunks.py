@@ -1,0 +1,25 @@
+"""Uploads from recorder agents."""
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from ingest_api.auth import authenticate_device
+from ingest_api.ingest import accept_chunk
+from ingest_api.request import current_request
+from ingest_api.schemas import dump_receipt, load_recording
+from ingest_api.services import services
+
+blueprint = Blueprint("chunks", __name__)
+
+
+@blueprint.post("/chunks")
+def upload() -> ResponseReturnValue:
+    device = authenticate_device()
+    settings, storage = services().settings, services().storage
+    with storage.incoming() as incoming:
+        form = current_request().receive_chunk(incoming, settings.max_upload_size_bytes)
+        recording = load_recording(form, settings.naive_timestamp_zone)
+        receipt = accept_chunk(
+            device, recording, incoming, storage=storage, database=services().database
+        )
+    return jsonify(dump_receipt(receipt))

@@ -1,0 +1,97 @@
+"""Every error the service can answer with: code, HTTP status and message, on one screen.
+
+Only the classes: `problems.py` turns them into HTTP answers. The codes and the messages are part
+of the contract (README, "Errors"): existing tooling looks for them.
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class IngestError(Exception):
+    """A request that cannot be served, and why.
+
+    `retryable` says whether the same request may succeed later without anybody changing anything.
+    `errors` maps field names to messages.
+    """
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    code: ClassVar[str] = "internal_error"
+    message: ClassVar[str] = "The server failed; the cause is in its log under this request_id"
+    retryable: ClassVar[bool] = True
+
+    def __init_subclass__(
+        cls, *, status: int, code: str, message: str, retryable: bool = False
+    ) -> None:
+        cls.status, cls.code = HTTPStatus(status), code
+        cls.message, cls.retryable = message, retryable
+
+    def __init__(
+        self, detail: str | None = None, *, errors: dict[str, list[str]] | None = None
+    ) -> None:
+        self.detail = detail or self.message
+        self.errors = errors or {}
+        super().__init__(self.detail)
+
+
+# fmt: off
+class MissingToken(IngestError, status=401, code="missing_token",
+                   message="Missing Authorization header"): ...
+class InvalidScheme(IngestError, status=401, code="invalid_scheme",
+                    message="Invalid authorization scheme"): ...
+class EmptyToken(IngestError, status=401, code="empty_token",
+                 message="Empty token"): ...
+class InvalidToken(IngestError, status=401, code="invalid_token",
+                   message="Invalid or disabled device token"): ...
+class DeviceDisabled(IngestError, status=401, code="device_disabled",
+                     message="Invalid or disabled device token"): ...
+class InvalidAdminToken(IngestError, status=401, code="invalid_admin_token",
+                        message="Invalid admin token"): ...
+class InvalidInternalToken(IngestError, status=401, code="invalid_internal_token",
+                           message="Invalid internal token"): ...
+class InternalNotConfigured(IngestError, status=401, code="internal_not_configured",
+                            message="Internal endpoint not configured"): ...
+
+class DeviceMismatch(IngestError, status=422, code="device_mismatch",
+                     message="device_id does not match authenticated device"): ...
+class IdentityMismatch(IngestError, status=422, code="identity_mismatch",
+                       message="point_id or register_id does not match device registration"): ...
+class InvalidInterval(IngestError, status=422, code="invalid_interval",
+                      message="end_ts must be after start_ts"): ...
+class NaiveTimestamp(IngestError, status=422, code="naive_timestamp",
+                     message="A timestamp has no offset from UTC. Send one (a Z or +03:00 at its "
+                     "end), or have the operator set NAIVE_TIMESTAMP_ZONE to the zone that the "
+                     "recorders' clocks show"): ...
+class ValidationFailed(IngestError, status=422, code="validation_error",
+                       message="Some fields are missing or malformed"): ...
+class EmptyFile(IngestError, status=422, code="empty_file",
+                message="Empty file"): ...
+
+class FileTooLarge(IngestError, status=413, code="file_too_large",
+                   message="File exceeds maximum size"): ...
+class RequestTooLarge(IngestError, status=413, code="request_too_large",
+                      message="The body is too large"): ...
+class BadRequest(IngestError, status=400, code="bad_request",
+                 message="The request could not be understood"): ...
+class TruncatedBody(IngestError, status=400, code="bad_request", retryable=True,
+                    message="The body ended before it was complete"): ...
+class RequestTimeout(IngestError, status=408, code="request_timeout", retryable=True,
+                     message="The body stalled or arrived too slowly"): ...
+class UnsupportedMediaType(IngestError, status=415, code="unsupported_media_type",
+                           message="This media type is not accepted here"): ...
+
+class DeviceExists(IngestError, status=409, code="device_exists",
+                   message="Device already exists"): ...
+class TokenInUse(IngestError, status=409, code="token_in_use",
+                 message="Device already exists with this token: tokens must differ"): ...
+class DeviceNotFound(IngestError, status=404, code="device_not_found",
+                     message="Device not found"): ...
+class ChunkNotFound(IngestError, status=404, code="chunk_not_found",
+                    message="Chunk not found"): ...
+
+class DatabaseUnavailable(IngestError, status=503, code="database_unavailable", retryable=True,
+                          message="The database cannot be reached; try again"): ...
+class StorageUnavailable(IngestError, status=503, code="storage_unavailable", retryable=True,
+                         message="The storage cannot be written; try again"): ...
+class StorageFull(IngestError, status=507, code="storage_full", retryable=True,
+                  message="The storage is full; try again later"): ...

@@ -1,0 +1,93 @@
+"""The use case: accept a chunk, so that once this returns neither its bytes nor its row can be
+lost. Knows nothing of HTTP."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from ingest_api import queries
+from ingest_api.database import Database
+from ingest_api.errors import DatabaseUnavailable, DeviceMismatch, EmptyFile, IdentityMismatch
+from ingest_api.models import Device, NewChunk, Receipt, Recording
+from ingest_api.storage import Incoming, Storage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def accept_chunk(
+    device: Device,
+    recording: Recording,
+    incoming: Incoming,
+    *,
+    storage: Storage,
+    database: Database,
+) -> Receipt:
+    """Store a received file under its final name, then record it. An upload that was accepted
+    before gets the receipt of the first time, and its file back if that was lost.
+
+    DeviceMismatch, IdentityMismatch, EmptyFile; StorageFull, StorageUnavailable,
+    DatabaseUnavailable: then the agent sends again, and that completes this upload.
+    """
+    _require_own(device, recording)
+    if not incoming.size:
+        raise EmptyFile
+    chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
+    storage.commit(incoming, chunk.file_path)
+    with database.connection() as connection:
+        inserted = queries.insert_chunk(connection, chunk)
+        known = inserted or queries.get_chunk(connection, chunk.chunk_id)
+    if known is None:
+        raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
+    if known.file_path != chunk.file_path:
+        # Recorded before its device was moved to another register: that is its place.
+        storage.commit(incoming, known.file_path)
+    return Receipt(known, duplicate=inserted is None)
+
+
+def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:
+    """Name a recording: the same upload always gets the same id and the same path."""
+    chunk_id = chunk_id_for(recording.device_id, recording.start_ts, sha256)
+    return NewChunk(
+        **vars(recording),
+        chunk_id=chunk_id,
+        duration_sec=round((recording.end_ts - recording.start_ts).total_seconds()),
+        file_path=file_path_for(recording, chunk_id),
+        file_size_bytes=size,
+        sha256=sha256,
+    )
+
+
+def chunk_id_for(device_id: UUID, start_ts: datetime, sha256: bytes) -> UUID:
+    """A UUIDv8 (RFC 9562, section 5.8) computed from the upload.
+
+    48 bits of Unix milliseconds, as in a UUIDv7, so that ids sort by recording time and new rows
+    go to the end of the index; the rest is a hash. Before 1970 the time is 0.
+    """
+    microseconds = (start_ts - _EPOCH) // timedelta(microseconds=1)
+    identity = device_id.bytes + microseconds.to_bytes(8, "big", signed=True) + sha256
+    digest = int.from_bytes(hashlib.sha256(identity).digest()[:16], "big")
+    milliseconds = max(0, microseconds // 1000)
+    return UUID(
+        int=(milliseconds << 80)
+        | (0x8 << 76)
+        | (digest & (0xFFF << 64))
+        | (0b10 << 62)
+        | (digest & ((1 << 62) - 1))
+    )
+
+
+def file_path_for(recording: Recording, chunk_id: UUID) -> str:
+    """Where a chunk's file goes, relative to AUDIO_STORAGE_DIR."""
+    start = recording.start_ts.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+    day, time = start.isoformat().split("T")
+    hour = time[:2]
+    stamp = f"{day}_{time}".replace("-", "").replace(":", "")
+    folder = f"audio/{recording.point_id}/{recording.register_id}/{day}/{hour}"
+    return f"{folder}/chunk_{stamp}_{chunk_id}.ogg"
+
+
+def _require_own(device: Device, recording: Recording) -> None:
+    if recording.device_id != device.device_id:
+        raise DeviceMismatch
+    if (recording.point_id, recording.register_id) != (device.point_id, device.register_id):
+        raise IdentityMismatch

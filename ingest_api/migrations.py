@@ -1,0 +1,166 @@
+"""The schema and its history: which migrations there are, which were applied, applying the rest.
+
+The files are in `sql/migrations`. How operators see this is in `cli.py`.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import psycopg
+
+from ingest_api import queries
+from ingest_api.database import Connection, connect
+from ingest_api.models import AppliedMigration
+from ingest_api.settings import Settings
+
+OLDEST_POSTGRESQL = 15
+NO_TRANSACTION = b"-- migrate: no transaction\n"
+
+_log = logging.getLogger(__name__)
+
+
+class SchemaError(Exception):
+    """The database is not one this version can work with; the message says what to do."""
+
+
+class SchemaBehind(SchemaError):
+    """Migrations are waiting to be applied."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A file of `sql/migrations`, named NNNN_<what_it_does>.sql."""
+
+    version: int
+    name: str
+    text: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text).hexdigest()
+
+    @property
+    def in_transaction(self) -> bool:
+        return not self.text.startswith(NO_TRANSACTION)
+
+
+@cache
+def available() -> tuple[Migration, ...]:
+    """Every migration of this version, oldest first."""
+    folder = files("ingest_api.sql").joinpath("migrations")
+    found = [
+        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_bytes())
+        for entry in folder.iterdir()
+        if re.fullmatch(r"[0-9]{4}_\w+\.sql", entry.name)
+    ]
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def applied(connection: Connection) -> list[AppliedMigration]:
+    """What was applied to this database, oldest first; SchemaError when that is not ours."""
+    _require_supported_server(connection)
+    if not queries.has_schema_migrations(connection):
+        return []
+    rows = queries.list_applied_migrations(connection)
+    known = {migration.version: migration for migration in available()}
+    for row in rows:
+        _require_unchanged(row, known.get(row.version))
+    return rows
+
+
+def pending(connection: Connection) -> list[Migration]:
+    """What is still to be applied, oldest first; SchemaError as for `applied`."""
+    done = {row.version for row in applied(connection)}
+    return [migration for migration in available() if migration.version not in done]
+
+
+def apply(connection: Connection) -> Iterator[Migration]:
+    """Apply what is pending, yielding each migration when it is committed.
+
+    Safe from several processes at once: the lock makes all but the first wait, and they then
+    find nothing to do. `connection` must be in autocommit mode. Raises SchemaError.
+    """
+    _require_supported_server(connection)
+    queries.lock_migrations(connection)
+    queries.create_schema_migrations(connection)
+    for migration in pending(connection):
+        try:
+            _apply_one(connection, migration)
+        except psycopg.Error as error:
+            reason = error.diag.message_primary or "the connection was lost"
+            raise SchemaError(
+                f"Migration {migration.name} failed and was rolled back: {reason}. "
+                "Nothing later was applied; mend the cause and run it again"
+            ) from error
+        yield migration
+
+
+def require_current(connection: Connection) -> None:
+    """SchemaError, with the command to run, unless this version and the database agree."""
+    waiting = pending(connection)
+    if waiting:
+        raise SchemaBehind(
+            f"The database schema is behind: {waiting[0].name} is not applied. "
+            "Run: flask ingest migrate"
+        )
+
+
+def refuse_old_schema(connection: Connection) -> None:
+    """For each new connection of a running service: as `require_current`, but a schema that is
+    ahead passes, because an upgrade migrates first and restarts the service after."""
+    try:
+        require_current(connection)
+    except SchemaBehind:
+        raise
+    except SchemaError as error:
+        _log.warning("%s", error)
+
+
+def check_before_serving(settings: Settings) -> None:
+    """SchemaError if the database's schema is behind or ahead. A database that cannot be reached
+    is no reason not to start: uploads get 503 until it is back."""
+    try:
+        with connect(settings) as connection:
+            require_current(connection)
+    except psycopg.OperationalError as error:
+        _log.warning("starting without a database, uploads get 503: %s", error)
+
+
+def _apply_one(connection: Connection, migration: Migration) -> None:
+    if migration.in_transaction:
+        with connection.transaction():
+            connection.execute(migration.text)
+            _record(connection, migration)
+    else:
+        connection.execute(migration.text)
+        _record(connection, migration)
+
+
+def _record(connection: Connection, migration: Migration) -> None:
+    queries.insert_applied_migration(
+        connection, version=migration.version, name=migration.name, sha256=migration.sha256
+    )
+
+
+def _require_supported_server(connection: Connection) -> None:
+    major = connection.info.server_version // 10000
+    if major < OLDEST_POSTGRESQL:
+        raise SchemaError(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed; this is {major}")
+
+
+def _require_unchanged(row: AppliedMigration, migration: Migration | None) -> None:
+    if migration is None:
+        raise SchemaError(
+            f"The database schema is ahead: it has {row.name}, which this version does not "
+            "know. Install the version that made it, or a newer one"
+        )
+    if migration.sha256 != row.sha256:
+        raise SchemaError(
+            f"Migration {row.name} was edited after it was applied (on {row.applied_at:%Y-%m-%d})."
+            " Restore the file as it was; put changes into a new migration"
+        )

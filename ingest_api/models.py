@@ -1,0 +1,89 @@
+"""The nouns of the service as frozen dataclasses. No behaviour beyond naming and arithmetic."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Device:
+    """A recorder as registered. Its token, even hashed, stays in the database."""
+
+    device_id: UUID
+    point_id: UUID
+    register_id: UUID
+    is_enabled: bool
+    created_at: datetime
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What an agent says of a chunk, validated. Instants are in UTC."""
+
+    device_id: UUID
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime
+    end_ts: datetime
+    codec: str
+    sample_rate: int  # Hz
+    channels: int
+
+
+@dataclass(frozen=True)
+class NewChunk:
+    """A chunk whose file is durable and whose row is to be written."""
+
+    chunk_id: UUID
+    device_id: UUID
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime
+    end_ts: datetime
+    duration_sec: int
+    codec: str
+    sample_rate: int
+    channels: int
+    file_path: str  # relative to AUDIO_STORAGE_DIR
+    file_size_bytes: int
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A row of `audio_chunks`."""
+
+    chunk_id: UUID
+    device_id: UUID
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime
+    end_ts: datetime
+    duration_sec: int
+    codec: str
+    sample_rate: int
+    channels: int
+    file_path: str
+    file_size_bytes: int
+    sha256: bytes | None  # None: stored by the earlier service
+    status: str  # UPLOADED, QUEUED, PROCESSING, DONE or ERROR
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The outcome of an upload: the stored chunk, and whether it was known before."""
+
+    chunk: Chunk
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class AppliedMigration:
+    """A row of `schema_migrations`."""
+
+    version: int
+    name: str
+    sha256: str
+    applied_at: datetime

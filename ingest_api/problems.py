@@ -1,0 +1,88 @@
+"""Exceptions become HTTP answers here and nowhere else: RFC 9457 problem documents.
+
+No exception's text reaches a client: only what `errors.py` says.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, jsonify
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from ingest_api.errors import IngestError
+
+RETRY_AFTER_SECONDS = 5
+
+_log = logging.getLogger(__name__)
+
+
+def register(app: Flask) -> None:
+    """Make every error of `app` a problem document."""
+    app.register_error_handler(IngestError, _ingest_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
+
+
+def _ingest_error(error: IngestError) -> Response:
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s: %s", error.code, error.__cause__ or error.detail)
+    response = _problem(
+        error.status, error.code, error.detail, retryable=error.retryable, errors=error.errors
+    )
+    if error.status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """What Flask and werkzeug raise: no such path, wrong method, wrong media type, bad JSON."""
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    code = status.name.lower()
+    response = _problem(status, code, _HTTP_DETAILS.get(status, status.description))
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+_HTTP_DETAILS = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see Allow",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body must be application/json",
+    HTTPStatus.BAD_REQUEST: "The body is not valid JSON",
+}
+
+
+def _unexpected_error(error: Exception) -> Response:
+    _log.exception("internal_error", exc_info=error)
+    return _problem(
+        IngestError.status, IngestError.code, IngestError.message, retryable=IngestError.retryable
+    )
+
+
+def _problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    errors: dict[str, list[str]] | None = None,
+) -> Response:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+        "request_id": g.request_id,
+    }
+    if errors:
+        body["errors"] = errors
+    g.error_code = code
+    response = jsonify(body)
+    response.status_code = status.value
+    response.mimetype = "application/problem+json"
+    return response

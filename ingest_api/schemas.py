@@ -1,0 +1,192 @@
+"""The shapes of what comes in and goes out, as marshmallow schemas. Touches no database.
+
+Incoming text is hostile: each field accepts what its standard allows and nothing else.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from werkzeug.datastructures import MultiDict
+
+from ingest_api.devices import TOKEN_PATTERN, TOKEN_RULE
+from ingest_api.errors import InvalidInterval, NaiveTimestamp, ValidationFailed
+from ingest_api.models import Chunk, Device, Receipt, Recording
+
+LONGEST_INTERVAL = timedelta(days=1)
+INT4_MAX = 2**31 - 1
+
+# RFC 9562, section 4, with the spellings that other tools print: URN, braces, no dashes.
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(\{)?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?(1)\})", re.IGNORECASE
+)
+
+
+def parse_uuid(text: str) -> UUID:
+    """ValueError unless `text` is a UUID in a legal spelling (`uuid.UUID` alone takes more)."""
+    if not _UUID.fullmatch(text):
+        raise ValueError("not a UUID")
+    return UUID(text)
+
+
+def rfc3339(instant: datetime) -> str:
+    """In UTC with a Z, as in `2026-01-28T10:00:00.123456Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+class Uuid(fields.UUID):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
+        try:
+            return parse_uuid(value)
+        except (TypeError, ValueError):
+            raise self.make_error("invalid_uuid") from None
+
+
+class FormInteger(fields.Integer):
+    """A number as forms send it: digits only (`int` also takes 4_8, signs and other scripts)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", value):
+            raise self.make_error("invalid", input=value)
+        return int(value)
+
+
+class JsonBoolean(fields.Boolean):
+    """true or false, not the words and numbers that stand for them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class RecordingSchema(Schema):
+    """The form fields of an upload. Unknown ones are ignored: an agent may be newer than the
+    service, and a refusal would block its spool for ever."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    device_id = Uuid(required=True)
+    point_id = Uuid(required=True)
+    register_id = Uuid(required=True)
+    start_ts = fields.DateTime("iso", required=True)
+    end_ts = fields.DateTime("iso", required=True)
+    codec = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"[\x21-\x7e][\x20-\x7e]{0,31}\Z", error="Must be 1 to 32 printable ASCII characters."
+        ),
+    )
+    sample_rate = FormInteger(required=True, validate=validate.Range(1, INT4_MAX))
+    channels = FormInteger(required=True, validate=validate.Range(1, 255))
+
+
+_RECORDING = RecordingSchema()
+
+
+def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Recording:
+    """Check the form fields of an upload. Times without an offset are read in `naive_zone`.
+
+    ValidationFailed, NaiveTimestamp, InvalidInterval.
+    """
+    repeated = [name for name in _RECORDING.fields if len(form.getlist(name)) > 1]
+    if repeated:
+        raise _validation_failed({name: ["Sent more than once."] for name in repeated})
+    values = load(_RECORDING, form.to_dict())
+    for name in ("start_ts", "end_ts"):
+        values[name] = _instant(name, values[name], naive_zone)
+    interval = values["end_ts"] - values["start_ts"]
+    if interval <= timedelta(0):
+        raise InvalidInterval
+    if interval > LONGEST_INTERVAL:
+        raise InvalidInterval(f"{InvalidInterval.message}, and at most 24 hours after it")
+    return Recording(**values)
+
+
+def _instant(name: str, value: datetime, naive_zone: ZoneInfo | None) -> datetime:
+    if value.tzinfo is None:
+        if naive_zone is None:
+            raise NaiveTimestamp(errors={name: ["Has no offset from UTC."]})
+        value = value.replace(tzinfo=naive_zone)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _validation_failed({name: ["Is outside the years 1 to 9999 in UTC."]}) from None
+
+
+class NewDeviceSchema(Schema):
+    """The body of POST /admin/devices."""
+
+    class Meta:
+        unknown = RAISE
+
+    device_id = Uuid(required=True)
+    point_id = Uuid(required=True)
+    register_id = Uuid(required=True)
+    token_plain = fields.String(
+        required=True, validate=validate.Regexp(TOKEN_PATTERN.pattern + r"\Z", error=TOKEN_RULE)
+    )
+
+
+class DeviceChangeSchema(Schema):
+    """The body of PATCH /admin/devices/<device_id>."""
+
+    class Meta:
+        unknown = RAISE
+
+    is_enabled = JsonBoolean()
+    token_plain = fields.String(
+        validate=validate.Regexp(TOKEN_PATTERN.pattern + r"\Z", error=TOKEN_RULE)
+    )
+
+
+def load(schema: Schema, data: Any) -> dict[str, Any]:
+    """Check `data` against `schema`; ValidationFailed names the fields."""
+    try:
+        values: dict[str, Any] = schema.load(data)
+    except ValidationError as error:
+        raise _validation_failed(dict(error.messages_dict)) from None
+    return values
+
+
+def _validation_failed(errors: dict[str, Any]) -> ValidationFailed:
+    names = ", ".join(sorted(name for name in map(str, errors)))
+    return ValidationFailed(f"{ValidationFailed.message}: {names}", errors=errors)
+
+
+def dump_device(device: Device) -> dict[str, Any]:
+    return {
+        "device_id": device.device_id,
+        "point_id": device.point_id,
+        "register_id": device.register_id,
+        "is_enabled": device.is_enabled,
+        "created_at": rfc3339(device.created_at),
+        "last_seen_at": rfc3339(device.last_seen_at) if device.last_seen_at else None,
+    }
+
+
+def dump_chunk(chunk: Chunk) -> dict[str, Any]:
+    return vars(chunk) | {
+        "start_ts": rfc3339(chunk.start_ts),
+        "end_ts": rfc3339(chunk.end_ts),
+        "created_at": rfc3339(chunk.created_at),
+        "sha256": chunk.sha256.hex() if chunk.sha256 else None,
+    }
+
+
+def dump_receipt(receipt: Receipt) -> dict[str, Any]:
+    chunk = receipt.chunk
+    return {
+        "status": "ok",
+        "chunk_id": chunk.chunk_id,
+        "stored_path": chunk.file_path,
+        "queued": chunk.status != "UPLOADED",
+        "duplicate": receipt.duplicate,
+        "sha256": chunk.sha256.hex() if chunk.sha256 else None,
+        "file_size_bytes": chunk.file_size_bytes,
+        "server_time": rfc3339(datetime.now(UTC)),
+    }

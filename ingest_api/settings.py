@@ -1,0 +1,177 @@
+"""What can be set from outside, and how it is read. Nothing here opens a file or a connection.
+
+Each setting is one environment variable named like its field in capitals. An empty value means
+the default. Secrets may instead be named by a file: `ADMIN_TOKEN_FILE=/run/secrets/admin`.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+DEFAULT_ADMIN_TOKEN = "changeme-admin-token"  # noqa: S105  refused beyond loopback
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class SettingsError(Exception):
+    """Some settings are unusable; the message has one line a fault, each naming its variable."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,19}", value) or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _boolean(value: str) -> bool:
+    if value.lower() in {"true", "1", "yes", "on"}:
+        return True
+    if value.lower() in {"false", "0", "no", "off"}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return value.upper()
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z.:_-]+", value):
+        raise ValueError("must be an address or a host name")
+    return value
+
+
+def _zone(value: str) -> ZoneInfo | None:
+    if not value:
+        return None
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be an IANA time zone such as Europe/Berlin") from None
+
+
+def _directory(value: str) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+
+
+def _token(value: str) -> str:
+    if value and not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError("must be printable ASCII without spaces")
+    return value
+
+
+def _postgresql_url(value: str) -> str:
+    """Drop a driver suffix (`postgresql+asyncpg://`) and check that libpq can read the rest."""
+    url = re.sub(r"^(postgresql|postgres)(\+[a-z0-9_]+)?://", r"postgresql://", value)
+    try:
+        ports = str(conninfo_to_dict(url).get("port", "")).split(",")
+        usable = url.startswith("postgresql://") and all(
+            not port or 1 <= int(port) <= 65535 for port in ports
+        )
+    except (psycopg.Error, ValueError):
+        usable = False
+    if not usable:
+        raise ValueError("must be a URL like postgresql://user:password@host:5432/name")
+    return url
+
+
+def _redis_url(value: str) -> str:
+    if not re.fullmatch(r"(redis|rediss|unix)://\S+", value):
+        raise ValueError("must be a URL like redis://localhost:6379/0")
+    return value
+
+
+def _setting(default: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
+    return field(repr=not secret, metadata={"default": default, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. README.md says what each is for."""
+
+    database_url: str = _setting(
+        "postgresql+asyncpg://ingest:ingest@localhost:5432/ingest", _postgresql_url, secret=True
+    )
+    database_pool_size: int = _setting("4", _integer(1, 100))
+    redis_url: str = _setting("redis://localhost:6379/0", _redis_url, secret=True)
+    audio_storage_dir: Path = _setting("/var/lib/ingest_api/audio", _directory)
+    max_upload_size_bytes: int = _setting("10485760", _integer(1, 2**40))
+    min_free_bytes: int = _setting("268435456", _integer(0, 2**60))
+    admin_token: str = _setting(DEFAULT_ADMIN_TOKEN, _token, secret=True)
+    internal_token: str = _setting("", _token, secret=True)
+    naive_timestamp_zone: ZoneInfo | None = _setting("", _zone)
+    host: str = _setting("0.0.0.0", _host)  # noqa: S104  the specification's default
+    port: int = _setting("8000", _integer(1, 65535))
+    workers: int = _setting(str(2 * (os.cpu_count() or 1)), _integer(1, 1000))
+    threads: int = _setting("64", _integer(2, 1000))
+    request_stall_seconds: int = _setting("20", _integer(1, 3600))
+    request_deadline_seconds: int = _setting("90", _integer(1, 3600))
+    log_level: str = _setting("INFO", _log_level)
+    cors_enabled: bool = _setting("false", _boolean)
+    cors_origins: tuple[str, ...] = _setting("*", _origins)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read every setting; SettingsError names all faults at once and no secret's value."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for item in fields(cls):
+            try:
+                text = _read(environ, item.name.upper(), secret=item.metadata["secret"])
+                values[item.name] = item.metadata["parse"](text or item.metadata["default"])
+            except ValueError as error:
+                faults.append(f"{item.name.upper()}: {error}")
+        if faults:
+            raise SettingsError("\n".join(faults))
+        return cls(**values)
+
+    def require_safe_to_serve(self) -> None:
+        """Refuse to let strangers in with the published admin token (SettingsError)."""
+        if self.admin_token == DEFAULT_ADMIN_TOKEN and not is_loopback(self.host):
+            raise SettingsError(
+                "ADMIN_TOKEN: the published default must not be used when HOST is "
+                f"{self.host}, which others can reach. Set ADMIN_TOKEN to a secret "
+                "(openssl rand -hex 24), or HOST to 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
+    value = environ.get(name, "").strip()
+    file = environ.get(f"{name}_FILE", "").strip() if secret else ""
+    if not file:
+        return value
+    if value:
+        raise ValueError(f"is set twice: remove either {name} or {name}_FILE")
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"the file that {name}_FILE names cannot be read: {file}") from None

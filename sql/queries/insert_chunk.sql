@@ -1,0 +1,15 @@
+-- Record a chunk and that its device was seen; no row comes back when the chunk was known already.
+WITH seen AS (
+    UPDATE devices SET last_seen_at = now() WHERE device_id = %(device_id)s
+)
+INSERT INTO audio_chunks (
+    chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec,
+    codec, sample_rate, channels, file_path, file_size_bytes, sha256, status
+) VALUES (
+    %(chunk_id)s, %(device_id)s, %(point_id)s, %(register_id)s, %(start_ts)s, %(end_ts)s,
+    %(duration_sec)s, %(codec)s, %(sample_rate)s, %(channels)s, %(file_path)s,
+    %(file_size_bytes)s, %(sha256)s, 'QUEUED'
+)
+ON CONFLICT (chunk_id) DO NOTHING
+RETURNING chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,
+    sample_rate, channels, file_path, file_size_bytes, sha256, status, created_at
