@@ -45,6 +45,15 @@ class Uuid(fields.UUID):
             raise self.make_error("invalid_uuid") from None
 
 
+class IsoDateTime(fields.DateTime):
+    """ISO 8601 in printable ASCII (`fromisoformat` overlooks a NUL at the end)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if not (value.isascii() and value.isprintable()):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class FormInteger(fields.Integer):
     """A number as forms send it: digits only (`int` also takes 4_8, signs and other scripts)."""
 
@@ -73,8 +82,8 @@ class RecordingSchema(Schema):
     device_id = Uuid(required=True)
     point_id = Uuid(required=True)
     register_id = Uuid(required=True)
-    start_ts = fields.DateTime("iso", required=True)
-    end_ts = fields.DateTime("iso", required=True)
+    start_ts = IsoDateTime(required=True)
+    end_ts = IsoDateTime(required=True)
     codec = fields.String(
         required=True,
         validate=validate.Regexp(

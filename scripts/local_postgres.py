@@ -77,15 +77,13 @@ class _User:
         death: signal.Signals = signal.SIGKILL,
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        # The developer's PGPORT, PGOPTIONS... are about other servers.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return subprocess.Popen(
             [*self.prefix, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",  # the owner's may be closed to this user
-            env=kept | {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "5"},
+            env=_environment(),
             user=self.uid,
             group=self.gid,
             extra_groups=None if self.uid is None else [],
@@ -127,6 +125,12 @@ class _User:
     def _owner(self) -> int:
         # In a user namespace the files are still root's.
         return os.geteuid() if self.uid is None else self.uid
+
+
+def _environment() -> dict[str, str]:
+    # The developer's PGPORT, PGOPTIONS... are about other servers.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return kept | {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "5"}
 
 
 def _choose(data_dir: Path) -> tuple[_User, Path]:
@@ -271,8 +275,9 @@ class LocalPostgres:
 
     def _launch(self, lock: int) -> None:
         user, programs = _choose(self._data_dir)
-        with open(os.open(self._log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
-            self._log_start = log.seek(0, os.SEEK_END)
+        self._log.touch(mode=0o600)
+        with self._log.open("ab") as log:
+            self._log_start = log.tell()
             if not (self._data / "PG_VERSION").exists():
                 self._make_data(user, programs, log, lock)
             user.take(self._data)
@@ -300,14 +305,15 @@ class LocalPostgres:
         new.rename(self._data)
 
     def _forget_stranger(self) -> None:
-        """Drop a killed server's pid file when its pid is by now that of another program.
+        """Drop a killed server's pid file when its pid is that of another program or a zombie.
 
         PostgreSQL would refuse to start, and after a container's restart that is likely.
         """
         pid_file = self._data / "postmaster.pid"
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             pid = pid_file.read_text().split("\n")[0]
-            if Path("/proc", pid, "comm").read_text() != "postgres\n":
+            program = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[0]
+            if program.rpartition(b"/")[2] != b"postgres":
                 pid_file.unlink()
 
     def _make_socket_dir(self, user: _User) -> None:

@@ -1,0 +1,79 @@
+"""Real servers for the tests: one PostgreSQL and one service a session, more on demand."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from local_postgres import LocalPostgres
+from support import Recorder, Service
+
+from ingest_api import migrations
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
+    """A throw-away server with PostgreSQL's own settings."""
+    with LocalPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE migrated")
+        with psycopg.connect(server.url("migrated"), autocommit=True) as connection:
+            list(migrations.apply(connection))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: LocalPostgres) -> Callable[..., str]:
+    """A function that makes a database, migrated or empty, and returns its URL."""
+
+    def make(*, migrated: bool = True) -> str:
+        name, template = f"test_{next(_numbers)}", "migrated" if migrated else "template0"
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return postgres.url(name)
+
+    return make
+
+
+@pytest.fixture
+def database_url(new_database: Callable[..., str]) -> str:
+    """A migrated database of the test's own."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., str]
+) -> Iterator[Service]:
+    """The service that most tests share; each uses devices of its own."""
+    running = Service(tmp_path_factory.mktemp("service"), new_database()).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def start_service(
+    tmp_path: Path, new_database: Callable[..., str]
+) -> Iterator[Callable[..., Service]]:
+    """A function that starts a service of the test's own, with these settings."""
+    started: list[Service] = []
+
+    def start(database_url: str | None = None, **settings: str) -> Service:
+        folder = tmp_path / f"service-{len(started)}"
+        running = Service(folder, database_url or new_database(), **settings)
+        started.append(running)
+        return running.start()
+
+    yield start
+    for running in started:
+        if running.process and running.process.poll() is None:
+            running.stop()
+
+
+@pytest.fixture
+def recorder(service: Service) -> Recorder:
+    """A device registered at the shared service."""
+    return service.recorder()

@@ -1,0 +1,175 @@
+"""200 means: synced, named, synced again, committed. The order of these steps, as taken."""
+
+import errno
+import os
+import sys
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from local_postgres import LocalPostgres
+from support import SPEECH, Recorder, Service, flask_ingest
+from werkzeug.datastructures import MultiDict
+
+from ingest_api import devices, ingest
+from ingest_api.database import Database, connect
+from ingest_api.errors import StorageFull, StorageUnavailable
+from ingest_api.models import Recording
+from ingest_api.schemas import load_recording
+from ingest_api.settings import Settings
+from ingest_api.storage import Incoming, Storage
+
+
+def _settings(tmp_path: Any, database_url: str) -> Settings:
+    return Settings.from_environ(
+        {"DATABASE_URL": database_url, "AUDIO_STORAGE_DIR": str(tmp_path), "MIN_FREE_BYTES": "0"}
+    )
+
+
+def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
+    with connect(settings) as connection:
+        device = devices.create_device(
+            connection,
+            device_id=uuid4(),
+            point_id=uuid4(),
+            register_id=uuid4(),
+            token="a-token-of-a-test",
+        )
+    recorder = Recorder(device, "a-token-of-a-test")
+    return recorder, load_recording(MultiDict(recorder.form()), None)
+
+
+def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url: str) -> None:
+    settings = _settings(tmp_path, database_url)
+    recorder, recording = _recorder(settings)
+    storage, database = Storage(settings), Database(settings)
+    steps: list[str] = []
+
+    def observe(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and function in (os.fsync, os.link):
+            steps.append(f"{function.__name__} in {frame.f_code.co_qualname}")
+        if event == "c_return" and function in (os.fsync, os.link):
+            steps.append("done")
+        if event == "call" and frame.f_code.co_qualname == "insert_chunk":
+            steps.append("insert_chunk")
+
+    try:
+        with storage.incoming() as incoming:
+            incoming.write(SPEECH)
+            sys.setprofile(observe)
+            ingest.accept_chunk(
+                recorder.device, recording, incoming, storage=storage, database=database
+            )
+            sys.setprofile(None)
+    finally:
+        sys.setprofile(None)
+        database.close()
+    folders_made = ["fsync in _sync_folder", "done"] * 5  # audio, point, register, day, hour
+    assert steps == [
+        "fsync in Incoming.sync",
+        "done",
+        *folders_made,
+        "link in _link",
+        "done",
+        "fsync in _sync_folder",
+        "done",
+        "insert_chunk",
+    ]
+    assert (tmp_path / ingest.file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
+
+
+def _only_id(settings: Settings) -> Any:
+    with connect(settings) as connection:
+        return connection.execute("SELECT chunk_id FROM audio_chunks").fetchone()[0]
+
+
+def test_an_upload_is_two_statements_and_one_commit(start_service, tmp_path: Any) -> None:
+    with LocalPostgres(tmp_path, settings={"log_statement": "all"}) as postgres:
+        assert flask_ingest(postgres.url(), "migrate").returncode == 0
+        service = start_service(postgres.url(), WORKERS="1")
+        recorder = service.recorder()
+        service.upload(recorder, b"so that the connection is open")
+        log = tmp_path / "postgres.log"
+        before = log.stat().st_size
+        committed = _commits(postgres)
+        assert service.upload(recorder, b"the upload to look at").status_code == 200
+        with log.open("rb") as file:
+            file.seek(before)
+            lines = [line for line in file.read().decode().splitlines() if " LOG: " in line]
+        statements = [line for line in lines if "pg_stat_database" not in line]
+        assert len(statements) == 2, statements
+        assert "-- The device that a bearer token belongs to" in statements[0]
+        assert "-- Record a chunk" in statements[1]
+        # Of the two transactions only one wrote: the other has no commit record.
+        assert _commits(postgres) - committed == 1
+
+
+def _commits(postgres: LocalPostgres) -> int:
+    """Transactions that were given an id, that is, that changed something."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- pg_stat_database"
+        ).fetchone()
+        return row[0]
+
+
+def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
+    start_service,
+) -> None:
+    service = start_service()
+    recorder = service.recorder()
+    with service.connect() as connection:
+        connection.execute(
+            "ALTER TABLE audio_chunks ADD CONSTRAINT refuse CHECK (channels > 1) NOT VALID"
+        )
+        assert service.upload(recorder).status_code == 500
+        assert len(service.files(recorder)) == 1  # without a row: harmless
+        connection.execute("ALTER TABLE audio_chunks DROP CONSTRAINT refuse")
+    answer = service.upload(recorder).json()
+    assert answer["duplicate"] is False
+    assert service.files(recorder) == [service.storage / answer["stored_path"]]
+    assert len(service.rows(recorder)) == 1
+
+
+def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Any) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    read_only = os.open("/dev/null", os.O_RDONLY)
+    try:
+        with pytest.raises(StorageFull) as caught:
+            Incoming(full, tmp_path, 100).write(b"x")
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__.errno == errno.ENOSPC
+        with pytest.raises(StorageUnavailable):
+            Incoming(read_only, tmp_path, 100).write(b"x")
+    finally:
+        os.close(full)
+        os.close(read_only)
+
+
+def test_the_folders_it_remembers_are_bounded(tmp_path: Any, database_url: str) -> None:
+    storage = Storage(_settings(tmp_path, database_url))
+    storage.prepare()
+    storage._durable_folders.update(tmp_path / str(n) for n in range(100_000))
+    with storage.incoming() as incoming:
+        incoming.write(b"x")
+        storage.commit(incoming, "audio/a/b/c.ogg")
+    assert len(storage._durable_folders) < 10
+    assert (tmp_path / "audio/a/b/c.ogg").read_bytes() == b"x"
+
+
+def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Any, database_url: str) -> None:
+    storage = Storage(_settings(tmp_path / "a" / "b", database_url))
+    storage.prepare()
+    storage.prepare()
+    assert storage.is_writable()
+    assert oct((tmp_path / "a" / "b").stat().st_mode & 0o777) == "0o750"
+
+
+def test_stored_files_are_for_the_owner_and_the_group(service: Service) -> None:
+    recorder = service.recorder()
+    service.upload(recorder)
+    [file] = service.files(recorder)
+    assert oct(file.stat().st_mode & 0o777) == "0o640"
+    assert file.stat().st_nlink == 1

@@ -1,0 +1,323 @@
+"""POST /api/v1/chunks: bodies that are cut off, malformed, too large or too slow."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from support import (
+    SPEECH,
+    Recorder,
+    Service,
+    assert_problem,
+    eventually,
+    multipart,
+    raw_upload,
+    read_status,
+)
+
+LIMIT = 10 * 1024 * 1024
+TYPE = {"Content-Type": "multipart/form-data; boundary=XyZ-boundary"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, new_database) -> Iterator[Service]:
+    """A service whose limit is small and whose patience is short."""
+    service = Service(
+        tmp_path_factory.mktemp("small"),
+        new_database(),
+        MAX_UPLOAD_SIZE_BYTES="200000",
+        REQUEST_STALL_SECONDS="1",
+        REQUEST_DEADLINE_SECONDS="3",
+    ).start()
+    yield service
+    assert service.stop() == 0
+
+
+def _post(service: Service, recorder: Recorder, body: object, **headers: str) -> requests.Response:
+    return requests.post(
+        f"{service.url}/api/v1/chunks", data=body, headers=recorder.headers | TYPE | headers
+    )
+
+
+def test_a_body_cut_off_at_any_byte_leaves_nothing(service: Service, recorder: Recorder) -> None:
+    body = multipart(recorder.form(), b"x" * 100)
+
+    def cut(length: int) -> int:
+        with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
+            connection.sendall(body[:length])
+            connection.shutdown(socket.SHUT_WR)
+            return read_status(connection)
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(cut, range(len(body))))
+    assert set(statuses) == {400}
+    service.assert_nothing_left(recorder)
+    assert cut(len(body)) == 200
+
+
+@pytest.mark.parametrize("length", [1000, 70_000, 150_000, len(SPEECH)])
+def test_a_large_body_cut_off_leaves_nothing(
+    service: Service, recorder: Recorder, length: int
+) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
+        connection.sendall(body[:length])
+        connection.shutdown(socket.SHUT_WR)
+        assert read_status(connection) == 400
+    service.assert_nothing_left(recorder)
+
+
+def test_a_client_that_resets_in_mid_body_leaves_nothing(
+    service: Service, recorder: Recorder
+) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
+        connection.sendall(body[:100_000])
+        eventually(service.temporary_files)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    service.assert_nothing_left(recorder)
+
+
+def test_a_content_length_that_is_too_large_is_a_cut_off_body(
+    service: Service, recorder: Recorder
+) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(service, recorder, f"Content-Length: {len(body) + 5}") as connection:
+        connection.sendall(body)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_status(connection) == 400
+    service.assert_nothing_left(recorder)
+
+
+def test_a_content_length_that_is_too_small_is_refused(
+    service: Service, recorder: Recorder
+) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(service, recorder, f"Content-Length: {len(body) - 20}") as connection:
+        connection.sendall(body)
+        assert read_status(connection) == 400
+    service.assert_nothing_left(recorder)
+
+
+def test_a_chunked_body_is_as_good_as_another(service: Service, recorder: Recorder) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    pieces = (body[i : i + 9999] for i in range(0, len(body), 9999))
+    assert _post(service, recorder, pieces).status_code == 200
+    assert service.files(recorder)[0].read_bytes() == SPEECH
+
+
+@pytest.mark.parametrize("end", [b"", b"5\r\nab", b"0\r\n", b"zz\r\n", b"-1\r\n", b"3\r\nabcd\r\n"])
+def test_a_chunked_body_that_ends_badly_leaves_nothing(
+    service: Service, recorder: Recorder, end: bytes
+) -> None:
+    body = multipart(recorder.form(), b"x" * 1000)
+    with raw_upload(service, recorder, "Transfer-Encoding: chunked") as connection:
+        connection.sendall(b"%x\r\n" % len(body) + body + b"\r\n" + end)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_status(connection) == 400
+    service.assert_nothing_left(recorder)
+
+
+def test_an_empty_body_is_refused(service: Service, recorder: Recorder) -> None:
+    assert_problem(_post(service, recorder, b""), 400, "bad_request")
+    service.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize(
+    "boundary", ["", "; boundary=", "; boundary=other", '; boundary="ä"', "; boundary=" + "x" * 200]
+)
+def test_a_wrong_boundary_is_refused(service: Service, recorder: Recorder, boundary: str) -> None:
+    response = _post(
+        service,
+        recorder,
+        multipart(recorder.form(), SPEECH),
+        **{"Content-Type": f"multipart/form-data{boundary}".encode("latin-1")},
+    )
+    assert_problem(response, 400, "bad_request")
+    service.assert_nothing_left(recorder)
+
+
+PART = b'--XyZ-boundary\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+FILE = PART.replace(b'"x"', b'"chunk_file"; filename="c"')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not multipart at all",
+        b"{}",
+        b"--XyZ-boundary--\r\n" * 2,
+        b"--XyZ-boundary\r\n\r\nno headers\r\n--XyZ-boundary--\r\n",
+        b"--XyZ-boundary\r\nContent-Type: audio/ogg\r\n\r\nx\r\n--XyZ-boundary--\r\n",
+        b"--XyZ-boundary\r\nContent-Disposition: \xff\r\n\r\nx\r\n--XyZ-boundary--\r\n",
+        b"x" * 3_000_000,
+        b"--XyZ-boundary\r\n" + b"X: " + b"y" * 3_000_000,
+        PART + b"x" * 3_000_000 + b"\r\n--XyZ-boundary--\r\n",
+        (PART + b"x\r\n") * 10_000 + b"--XyZ-boundary--\r\n",
+        (PART + b"x" * 500_000 + b"\r\n") * 10 + b"--XyZ-boundary--\r\n",
+        (FILE + b"x\r\n").replace(b"chunk_file", b"other") * 10_000 + b"--XyZ-boundary--\r\n",
+        FILE + b"x\r\n--XyZ-boundary--\r\n" + b"epilogue" * 400_000,
+    ],
+    ids=lambda body: f"{len(body)}-{body[:12]!r}",
+)
+def test_a_malformed_or_bloated_form_is_refused(
+    service: Service, recorder: Recorder, body: bytes
+) -> None:
+    response = _post(service, recorder, body)
+    assert response.status_code in {400, 422}
+    assert_problem(response, response.status_code, response.json()["code"])
+    service.assert_nothing_left(recorder)
+
+
+def test_a_part_without_a_name_is_ignored(service: Service, recorder: Recorder) -> None:
+    nameless = b"--XyZ-boundary\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
+    body = nameless + multipart(recorder.form(), SPEECH)
+    assert _post(service, recorder, body).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("extra", "status"), [(-1, 200), (0, 200), (1, 413), (2_000_000, 413)])
+def test_the_limit_is_on_the_file_and_exact(
+    small: Service, extra: int, status: int, chunked: bool
+) -> None:
+    recorder = small.recorder()
+    body = multipart(recorder.form(), b"x" * (200_000 + extra))
+    response = _post(small, recorder, iter([body]) if chunked else body)
+    assert response.status_code == status
+    if status == 413:
+        phrase = "File exceeds maximum size of 200000 bytes"
+        assert_problem(response, 413, "file_too_large", phrase)
+        small.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize("megabytes", [9, 50])
+@pytest.mark.parametrize("token", ["good", "bad"])
+def test_a_refusal_can_be_read_while_still_sending(
+    service: Service, recorder: Recorder, megabytes: int, token: str
+) -> None:
+    body = multipart(recorder.form(codec="x" * 33), b"x" * megabytes * 1_000_000)
+    headers = TYPE | (recorder.headers if token == "good" else {"Authorization": "Bearer bad-one"})
+    response = requests.post(f"{service.url}/api/v1/chunks", data=body, headers=headers)
+    expected = (401 if token == "bad" else 413 if megabytes == 50 else 422,)
+    assert (response.status_code,) == expected
+    service.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize("megabytes", [9, 50])
+@pytest.mark.parametrize("token", ["good", "bad"])
+@pytest.mark.parametrize("expect", ["Expect: 100-continue", "Expect:"])
+def test_a_refusal_can_be_read_by_curl(
+    service: Service, recorder: Recorder, tmp_path: Path, megabytes: int, token: str, expect: str
+) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * megabytes * 1_000_000)
+    bearer = recorder.token if token == "good" else "bad-one"
+    result = subprocess.run(
+        ["curl", "-sS", "-w", "\n%{http_code}", "-H", expect]
+        + ["-H", f"Authorization: Bearer {bearer}", "-F", f"chunk_file=@{large}"]
+        + [f"{service.url}/api/v1/chunks"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    expected = 401 if token == "bad" else 413 if megabytes == 50 else 422
+    assert result.stdout.splitlines()[-1] == str(expected)
+    service.assert_nothing_left(recorder)
+
+
+def test_a_refused_connection_stays_usable(service: Service, recorder: Recorder) -> None:
+    session = requests.Session()
+    bad = {"Authorization": "Bearer bad-one"}
+    for _ in range(3):
+        assert service.upload(recorder, session=session, headers=bad).status_code == 401
+        assert service.upload(recorder, session=session).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [0, 50, 100_000])
+def test_a_stalled_body_is_cut_with_a_408(small: Service, sent: int) -> None:
+    recorder = small.recorder()
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(small, recorder, f"Content-Length: {len(body)}") as connection:
+        connection.sendall(body[:sent])
+        started = time.monotonic()
+        assert read_status(connection) == 408
+        assert time.monotonic() - started < 10
+    small.assert_nothing_left(recorder)
+    [line] = [
+        line for line in small.log() if line.get("device_id") == str(recorder.device.device_id)
+    ]
+    assert (line["level"], line["status"], line["code"]) == ("INFO", 408, "request_timeout")
+
+
+def test_a_dripping_body_is_cut_with_a_408(small: Service) -> None:
+    recorder = small.recorder()
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(small, recorder, f"Content-Length: {len(body)}") as connection:
+        started = time.monotonic()
+        connection.settimeout(0.2)
+        status = None
+        for byte in body:
+            connection.sendall(bytes([byte]))
+            try:
+                status = read_status(connection)
+                break
+            except TimeoutError:
+                assert time.monotonic() - started < 20
+    assert status == 408
+    small.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize("head", [b"", b"POST /api/v1/chunks HTTP/1.1\r\nHost: x\r\nX: "])
+def test_a_stalled_head_is_closed_quietly(small: Service, head: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=100) as connection:
+        connection.sendall(head)
+        assert not head or connection.recv(1000) == b""
+    assert all(line["level"] == "INFO" for line in small.log())
+
+
+def _resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 10 * LIMIT])
+def test_large_bodies_are_not_held_in_memory(start_service, limit: int) -> None:
+    """32 at once, each as large as allowed, all under way together."""
+    service = start_service(MAX_UPLOAD_SIZE_BYTES=str(limit))
+    recorder = service.recorder()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: service.upload(recorder, b"%d" % i), range(32)))
+    idle = {pid: _resident_kib(pid) for pid in service.workers()}
+    highest = dict(idle)
+    body = multipart(recorder.form(), b"x" * limit)
+
+    def watch() -> None:
+        for pid in idle:
+            highest[pid] = max(highest[pid], _resident_kib(pid))
+
+    connections = []
+    for _ in range(32):
+        context = raw_upload(service, recorder, f"Content-Length: {len(body)}")
+        connections.append((context, context.__enter__()))
+    step = 512 * 1024 if limit == LIMIT else 5 * 1024 * 1024
+    for start in range(0, len(body) - 1, step):
+        for _, connection in connections:
+            connection.sendall(body[start : min(start + step, len(body) - 1)])
+        watch()
+    for _, connection in connections:
+        connection.sendall(body[-1:])
+    statuses = []
+    for context, connection in connections:
+        statuses.append(read_status(connection))
+        watch()
+        context.__exit__(None, None, None)
+    assert statuses == [200] * 32
+    growth = {pid: highest[pid] - idle[pid] for pid in idle}
+    assert max(growth.values()) < 40 * 1024, growth
+    assert len(service.files(recorder)) == 33
