@@ -43,9 +43,10 @@ class PatientSocket(socket.socket):
 class UploadWorker(ThreadWorker):
     """`ThreadWorker` on patient sockets."""
 
-    def init_process(self) -> None:
+    def load_wsgi(self) -> None:
         self.settings = Settings.from_environ()
-        super().init_process()
+        super().load_wsgi()
+        self.log.info("Worker ready (pid: %s)", self.pid)
 
     def handle(self, conn: TConn) -> Any:
         """One request: its time begins when its first byte can be read."""

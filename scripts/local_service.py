@@ -22,6 +22,7 @@ from local_postgres import LocalPostgres, PostgresError, die_with_parent
 
 SPEECH = Path("tests/data/speech-60s.ogg")
 READY_SECONDS = 30
+STOP_SECONDS = 15
 
 
 def main() -> None:
@@ -68,7 +69,16 @@ def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
         print(_invitation(base_url, device), flush=True)
         _wait_until_a_part_dies(service, postgres)
     finally:
-        service.terminate()
+        _stop(service)
+
+
+def _stop(service: subprocess.Popen[bytes]) -> None:
+    """Let uploads in flight finish, within reason; workers end when their master is gone."""
+    service.terminate()
+    try:
+        service.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        service.kill()
         service.wait()
 
 
@@ -151,7 +161,8 @@ def _first_upload(base_url: str, device: Mapping[str, str]) -> str:
     speech = shlex.quote(f"chunk_file=@{SPEECH}")
     return f"""\
 Upload a minute of speech as the demo device:
-  curl -sS -H 'Authorization: Bearer {device["token"]}' {form} -F {speech} {base_url}/api/v1/chunks"""
+  curl -sS -H 'Authorization: Bearer {device["token"]}' {form} -F {speech} \
+{base_url}/api/v1/chunks"""
 
 
 if __name__ == "__main__":

@@ -113,15 +113,14 @@ class Service:
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
         if wait:
-            eventually(self._is_live, 20)
+            eventually(self._is_ready, 20)
         return self
 
-    def _is_live(self) -> bool:
+    def _is_ready(self) -> bool:
+        """All workers are. (gunicorn forgets a SIGTERM that comes while one is being forked.)"""
         assert self.process and self.process.poll() is None, self.log_path.read_text()
-        try:
-            return requests.get(f"{self.url}/health/live", timeout=1).ok
-        except requests.RequestException:
-            return False
+        lines = self.log_path.read_text()
+        return lines.count('"Worker ready') >= int(self.settings["WORKERS"])
 
     def stop(self) -> int:
         assert self.process

@@ -217,10 +217,9 @@ def test_a_refusal_can_be_read_by_curl(
     large = tmp_path / "large"
     large.write_bytes(b"x" * megabytes * 1_000_000)
     bearer = recorder.token if token == "good" else "bad-one"
+    options = ["-H", expect, "-H", f"Authorization: Bearer {bearer}", "-F", f"chunk_file=@{large}"]
     result = subprocess.run(
-        ["curl", "-sS", "-w", "\n%{http_code}", "-H", expect]
-        + ["-H", f"Authorization: Bearer {bearer}", "-F", f"chunk_file=@{large}"]
-        + [f"{service.url}/api/v1/chunks"],
+        ["curl", "-sS", "-w", "\n%{http_code}", *options, f"{service.url}/api/v1/chunks"],
         capture_output=True,
         text=True,
         timeout=60,

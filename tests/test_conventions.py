@@ -1,0 +1,167 @@
+"""What holds for the project as a whole, and would otherwise be forgotten one day."""
+
+import ast
+import configparser
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ingest_api import errors, queries
+from ingest_api.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+QUERIES = sorted((ROOT / "sql" / "queries").glob("*.sql"))
+PACKAGE = sorted((ROOT / "ingest_api").rglob("*.py"))
+
+
+@pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
+def test_every_setting_is_documented(item) -> None:
+    name, default = item.name.upper(), item.metadata["default"]
+    rows = [line for line in README.splitlines() if line.startswith(f"| `{name}`")]
+    assert len(rows) == 1, f"README.md needs one row for {name}"
+    if name != "WORKERS":
+        assert not default or f"`{default}`" in rows[0]
+    assert re.search(rf"^#?\s*{name}=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_every_query_says_what_it_is_for_and_has_a_function(path: Path) -> None:
+    first, *rest = path.read_text().splitlines()
+    assert re.fullmatch(r"-- [A-Z].*\.?", first)
+    assert not any("SELECT *" in line for line in rest)
+    function = getattr(queries, path.stem)
+    assert f'statement("{path.stem}")' in inspect.getsource(function)
+
+
+def test_every_query_function_has_its_file() -> None:
+    named = set(re.findall(r'statement\("(\w+)"\)', inspect.getsource(queries)))
+    assert named == {path.stem for path in QUERIES}
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_every_query_fits_the_schema(path: Path, database_url: str) -> None:
+    text = path.read_text()
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for number, name in enumerate(names, 1):
+        text = text.replace(f"%({name})s", f"${number}")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        if text.partition("\n")[2].startswith("CREATE"):  # EXPLAIN takes no such statement
+            connection.execute(text.encode())
+            return
+        connection.execute(f"EXPLAIN (GENERIC_PLAN) {text}".encode())
+
+
+@pytest.mark.parametrize("name", ["find_device_by_token", "get_chunk", "update_device"])
+def test_no_query_of_an_upload_reads_a_whole_table(name: str, database_url: str) -> None:
+    text = (ROOT / "sql" / "queries" / f"{name}.sql").read_text()
+    text = re.sub(r"%\(\w+\)s", "NULL", text)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = connection.execute(f"EXPLAIN {text}".encode()).fetchall()
+    assert "Seq Scan" not in str(plan)
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    numbers = [int(path.name[:4]) for path in sorted((ROOT / "sql/migrations").glob("*.sql"))]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def _error_classes() -> list[type[errors.IngestError]]:
+    return [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.IngestError)
+    ]
+
+
+@pytest.mark.parametrize("error", _error_classes(), ids=lambda error: error.__name__)
+def test_every_error_is_documented(error: type[errors.IngestError]) -> None:
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", error.code)
+    assert f"| {error.status.value} | `{error.code}` |" in README
+
+
+LAYERS = {
+    "errors": set(),
+    "settings": set(),
+    "models": set(),
+    "database": {"errors", "settings"},
+    "queries": {"database", "models"},
+    "migrations": {"database", "queries", "models", "settings"},
+    "storage": {"errors", "settings"},
+    "devices": {"database", "errors", "models", "queries"},
+    "ingest": {"database", "errors", "models", "queries", "storage"},
+    "schemas": {"devices", "errors", "models"},
+    "request": {"errors", "storage"},
+    "services": {"database", "settings", "storage"},
+    "problems": {"errors"},
+    "logs": {"request"},
+    "auth": {"devices", "errors", "models", "queries", "services"},
+    "worker": {"settings"},
+    "main": {"settings"},
+    "cli": {
+        "database",
+        "devices",
+        "errors",
+        "migrations",
+        "models",
+        "queries",
+        "schemas",
+        "settings",
+    },
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ingest_api"):
+            parts = (node.module or "").split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
+def test_imports_run_one_way(path: Path) -> None:
+    imported = _imports(path)
+    if path.name not in {"app.py", "__init__.py", "__main__.py"}:
+        assert "blueprints" not in imported
+        assert "app" not in imported
+    if path.parent.name == "ingest_api" and path.stem in LAYERS:
+        assert imported <= LAYERS[path.stem]
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module opens by saying what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert lines <= 30, f"{node.name} is {lines} lines long"
+
+
+def test_the_readme_says_why_each_dependency_is_there() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    required = config["options"]["install_requires"].split("\n")
+    for line in filter(None, required):
+        name = re.split(r"[ \[<>=]", line)[0]
+        assert f"| {name}" in README
+        assert name == "tzdata" or "<" in line, f"{name} has no upper bound"
+
+
+def test_the_top_level_is_as_agreed() -> None:
+    agreed = {"setup.cfg", "pyproject.toml", "README.md", "CHANGELOG.md"}
+    agreed |= {"ingest_api", "sql", "scripts", "tests", "deploy"}
+    made = {"build", "dist", "ingest_api.egg-info"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert found - made == agreed

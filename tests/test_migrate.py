@@ -1,0 +1,293 @@
+"""`flask ingest migrate`: from nothing, from the earlier service, twice, at once, and refusals."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from support import Service, clean_environ, eventually, flask_ingest
+
+from ingest_api import migrations
+
+EARLIER_SERVICE = """
+CREATE TABLE devices (
+    device_id UUID NOT NULL, point_id UUID NOT NULL, register_id UUID NOT NULL,
+    token_hash TEXT NOT NULL, is_enabled BOOLEAN DEFAULT 'true' NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    last_seen_at TIMESTAMP WITH TIME ZONE, PRIMARY KEY (device_id)
+);
+CREATE TABLE audio_chunks (
+    chunk_id UUID NOT NULL, device_id UUID NOT NULL, point_id UUID NOT NULL,
+    register_id UUID NOT NULL, start_ts TIMESTAMP WITH TIME ZONE NOT NULL,
+    end_ts TIMESTAMP WITH TIME ZONE NOT NULL, duration_sec INTEGER NOT NULL,
+    codec VARCHAR(32) NOT NULL, sample_rate INTEGER NOT NULL, channels INTEGER NOT NULL,
+    file_path TEXT NOT NULL, file_size_bytes BIGINT NOT NULL,
+    status VARCHAR(32) DEFAULT 'UPLOADED' NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, PRIMARY KEY (chunk_id),
+    FOREIGN KEY (device_id) REFERENCES devices (device_id) ON DELETE CASCADE
+);
+CREATE INDEX ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
+CREATE INDEX ix_audio_chunks_device_start ON audio_chunks (device_id, start_ts);
+CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY);
+"""
+ITS_LATER_PARTS = """
+ALTER TABLE audio_chunks ADD COLUMN error_message TEXT;
+ALTER TABLE audio_chunks ADD COLUMN processing_started_at TIMESTAMP WITH TIME ZONE;
+CREATE TABLE speech_segments (
+    id UUID DEFAULT gen_random_uuid() PRIMARY KEY,
+    chunk_id UUID NOT NULL REFERENCES audio_chunks (chunk_id) ON DELETE CASCADE
+);
+"""
+ITS_ROWS = """
+INSERT INTO devices
+    SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
+        encode(sha256(n::text::bytea), 'hex')
+    FROM generate_series(1, 10) n;
+INSERT INTO audio_chunks
+    SELECT gen_random_uuid(), d.device_id, d.point_id, d.register_id,
+        now() - n * interval '1 minute', now() - (n - 1) * interval '1 minute', 60,
+        'opus', 48000, 1, 'audio/' || n || '.ogg', 190000,
+        (ARRAY['UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR'])[1 + n % 5]
+    FROM devices d, generate_series(1, 99) n;
+INSERT INTO audio_chunks  -- what the earlier service let through
+    SELECT gen_random_uuid(), device_id, point_id, register_id, now(), now(), 0,
+        '', 0, -1, '', 0, 'QUEUED'
+    FROM devices;
+"""
+
+
+def _execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def _schema(url: str) -> dict[str, Any]:
+    """Columns, constraints and indexes of the two tables, as PostgreSQL describes them."""
+    with psycopg.connect(url) as connection:
+        columns = connection.execute(
+            "SELECT table_name, column_name, data_type, is_nullable, column_default"
+            " FROM information_schema.columns"
+            " WHERE table_name IN ('devices', 'audio_chunks', 'schema_migrations')"
+            " ORDER BY table_name, ordinal_position"
+        ).fetchall()
+        constraints = connection.execute(
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+            " FROM pg_constraint WHERE conrelid IN ('devices'::regclass, 'audio_chunks'::regclass)"
+            " ORDER BY 1, 2"
+        ).fetchall()
+        indexes = connection.execute(
+            "SELECT indexname, indexdef FROM pg_indexes"
+            " WHERE tablename IN ('devices', 'audio_chunks') ORDER BY 1"
+        ).fetchall()
+        applied = connection.execute(
+            "SELECT version, name, sha256 FROM schema_migrations"
+        ).fetchall()
+    return {
+        "columns": columns,
+        "constraints": constraints,
+        "indexes": indexes,
+        "applied": applied,
+    }
+
+
+def _rows(url: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT chunk_id, device_id, start_ts, end_ts, codec, file_path, status"
+            " FROM audio_chunks ORDER BY chunk_id"
+        ).fetchall()
+
+
+@pytest.fixture
+def empty_url(new_database: Callable[..., str]) -> str:
+    return new_database(migrated=False)
+
+
+def test_it_makes_the_schema_and_says_so(empty_url: str, database_url: str) -> None:
+    result = flask_ingest(empty_url, "migrate")
+    assert (result.returncode, result.stdout) == (0, "applied 0001_initial\n")
+    again = flask_ingest(empty_url, "migrate")
+    assert (again.returncode, again.stdout) == (0, "the schema is up to date\n")
+    assert _schema(empty_url) == _schema(database_url)
+
+
+def test_four_processes_at_once_apply_each_migration_once(
+    empty_url: str, database_url: str
+) -> None:
+    command = [sys.executable, "-m", "flask", "ingest", "migrate"]
+    environ = clean_environ(DATABASE_URL=empty_url)
+    running = [
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert sorted(outputs) == ["applied 0001_initial\n"] + ["the schema is up to date\n"] * 3
+    assert _schema(empty_url) == _schema(database_url)
+
+
+@pytest.mark.parametrize("later_parts", [False, True])
+def test_it_adopts_the_database_of_the_earlier_service(
+    empty_url: str, database_url: str, start_service, later_parts: bool
+) -> None:
+    _execute(empty_url, EARLIER_SERVICE, *([ITS_LATER_PARTS] if later_parts else []), ITS_ROWS)
+    before = _rows(empty_url)
+    assert len(before) == 1000
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: flask_ingest(empty_url, "migrate"), range(4)))
+    assert [result.returncode for result in results] == [0] * 4, results
+    assert _rows(empty_url) == before
+    assert _schema(empty_url) == _schema(database_url)
+    _execute(empty_url, "SELECT * FROM alembic_version")
+    # Its rows stay usable by its workers, odd ones too, and new uploads go beside them.
+    _execute(empty_url, "UPDATE audio_chunks SET status = 'PROCESSING' WHERE status = 'QUEUED'")
+    service = start_service(empty_url)
+    recorder = service.recorder()
+    assert service.upload(recorder).status_code == 200
+    assert len(_rows(empty_url)) == 1001
+
+
+def test_two_devices_with_one_token_are_named_as_the_reason(empty_url: str) -> None:
+    _execute(empty_url, EARLIER_SERVICE, ITS_ROWS, "UPDATE devices SET token_hash = 'the same'")
+    result = flask_ingest(empty_url, "migrate")
+    assert result.returncode == 1
+    assert "0001_initial failed and was rolled back" in result.stderr
+    assert "devices_token_hash_key" in result.stderr
+    assert "the same" not in result.stderr
+    assert len(_rows(empty_url)) == 1000
+
+
+def test_status_and_dry_run_change_nothing(empty_url: str) -> None:
+    status = flask_ingest(empty_url, "migrate", "--status")
+    assert (status.returncode, status.stdout) == (1, "0001_initial  pending\n")
+    dry_run = flask_ingest(empty_url, "migrate", "--dry-run")
+    assert (dry_run.returncode, dry_run.stdout) == (0, "would apply 0001_initial\n")
+    as_json = flask_ingest(empty_url, "migrate", "--dry-run", "--json")
+    assert json.loads(as_json.stdout) == {"would_apply": ["0001_initial"]}
+    with psycopg.connect(empty_url) as connection:
+        [tables] = connection.execute(
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+        ).fetchone()
+    assert tables == 0
+    applied = flask_ingest(empty_url, "migrate", "--json")
+    assert json.loads(applied.stdout) == {"applied": ["0001_initial"]}
+    status = flask_ingest(empty_url, "migrate", "--status")
+    assert status.returncode == 0
+    assert status.stdout.startswith("0001_initial  applied 20")
+    as_json = flask_ingest(empty_url, "migrate", "--status", "--json")
+    assert json.loads(as_json.stdout)["pending"] == []
+    assert flask_ingest(empty_url, "migrate", "--dry-run").stdout == "the schema is up to date\n"
+
+
+EDITED = "UPDATE schema_migrations SET sha256 = repeat('0', 64)"
+AHEAD = "INSERT INTO schema_migrations VALUES (9999, '9999_from_the_future', 'x')"
+BEHIND = "DELETE FROM schema_migrations"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(EDITED, "was edited after it was applied"), (AHEAD, "is ahead: it has 9999_from_the_future")],
+)
+def test_it_refuses_a_history_that_is_not_its_own(
+    database_url: str, damage: str, message: str
+) -> None:
+    _execute(database_url, damage)
+    for arguments in (["migrate"], ["migrate", "--status"], ["migrate", "--dry-run"]):
+        result = flask_ingest(database_url, *arguments)
+        assert result.returncode == 1
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (EDITED, "was edited after it was applied"),
+        (AHEAD, "is ahead"),
+        (BEHIND, "is behind: 0001_initial is not applied. Run: flask ingest migrate"),
+    ],
+)
+def test_the_service_refuses_to_start_on_another_schema(
+    tmp_path, database_url: str, damage: str, message: str
+) -> None:
+    _execute(database_url, damage)
+    service = Service(tmp_path, database_url).start(wait=False)
+    assert service.process is not None
+    assert service.process.wait(20) == 1
+    assert message in service.log_path.read_text()
+    assert "Traceback" not in service.log_path.read_text()
+
+
+def test_a_running_service_waits_for_a_schema_that_is_behind(start_service, empty_url) -> None:
+    """The database was away at the start, and is behind when it comes."""
+    service = start_service()
+    service.stop()
+    name = empty_url.partition("?")[0].rpartition("/")[2]
+    _execute(service.database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    late = start_service(empty_url)
+    assert any("starting without a database" in line["message"] for line in late.log())
+    _execute(service.database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    headers = {"Authorization": "Bearer of-nobody-at-all"}
+
+    def answer() -> int:
+        return requests.post(f"{late.url}/api/v1/chunks", headers=headers).status_code
+
+    assert answer() == 503
+    eventually(lambda: "Run: flask ingest migrate" in late.log_path.read_text())
+    assert flask_ingest(empty_url, "migrate").returncode == 0
+    eventually(lambda: answer() == 401)
+
+
+def test_a_running_service_goes_on_with_a_schema_that_is_ahead(start_service) -> None:
+    service = start_service()
+    recorder = service.recorder()
+    assert service.upload(recorder, b"1").status_code == 200
+    _execute(
+        service.database_url,
+        AHEAD,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'ingest_api' AND pid <> pg_backend_pid()",
+    )
+    assert service.upload(recorder, b"2").status_code == 200
+    assert any("is ahead" in line["message"] for line in service.log())
+
+
+def test_a_migration_may_ask_to_run_outside_a_transaction(empty_url: str) -> None:
+    migration = migrations.Migration(
+        1, "0001_x", migrations.NO_TRANSACTION + b"CREATE INDEX CONCURRENTLY ON t (a)"
+    )
+    _execute(empty_url, "CREATE TABLE t (a int)")
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        migrations.queries.create_schema_migrations(connection)
+        migrations._apply_one(connection, migration)
+        [indexes] = connection.execute(
+            "SELECT count(*) FROM pg_indexes WHERE tablename = 't'"
+        ).fetchone()
+    assert indexes == 1
+
+
+def test_constraints_hold_what_must_never_be(service: Service) -> None:
+    recorder = service.recorder()
+    service.upload(recorder)
+    for change in (
+        "end_ts = start_ts",
+        "file_size_bytes = 0",
+        "sha256 = 'short'",
+        "duration_sec = -1",
+        "sample_rate = 0",
+        "channels = 0",
+        "codec = ''",
+        "status = 'LOST'",
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation), service.connect() as connection:
+            connection.execute(
+                f"UPDATE audio_chunks SET {change} WHERE device_id = %s",
+                [recorder.device.device_id],
+            )
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), service.connect() as connection:
+        connection.execute("DELETE FROM devices WHERE device_id = %s", [recorder.device.device_id])
