@@ -11,6 +11,8 @@ from support import ADMIN_TOKEN, Service, assert_problem
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 FIELDS = ["device_id", "point_id", "register_id", "is_enabled", "created_at", "last_seen_at"]
 
+UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
+
 
 @pytest.fixture
 def url(service: Service) -> str:
@@ -164,7 +166,7 @@ def test_it_refuses_a_change_to_a_token_in_use(service: Service, url: str) -> No
         ({"is_enabled": 1}, "is_enabled"),
         ({"is_enabled": None}, "is_enabled"),
         ({"token_plain": "short"}, "token_plain"),
-        ({"device_id": str(uuid4())}, "device_id"),
+        ({"device_id": UNKNOWN}, "device_id"),
     ],
 )
 def test_it_refuses_a_malformed_change_by_field(
@@ -177,7 +179,7 @@ def test_it_refuses_a_malformed_change_by_field(
     assert list(problem["errors"]) == [field]
 
 
-@pytest.mark.parametrize("device_id", [str(uuid4()), "not-a-uuid", "%00"])
+@pytest.mark.parametrize("device_id", [UNKNOWN, "not-a-uuid", "%00"])
 def test_an_unknown_device_is_not_found(url: str, device_id: str) -> None:
     response = requests.patch(f"{url}/{device_id}", json={"is_enabled": True}, headers=ADMIN)
     assert_problem(response, 404, "device_not_found", "Device not found")

@@ -10,6 +10,8 @@ from support import Recorder, Service, clean_environ, flask_ingest
 
 from ingest_api.models import Device
 
+UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
+
 
 def _add(database_url: str, *arguments: str) -> dict[str, str]:
     result = flask_ingest(database_url, "add-device", "--json", *arguments)
@@ -74,7 +76,7 @@ def test_it_prints_the_agents_configuration(database_url: str) -> None:
     [
         (["add-device", "--device-id", "x"], "'x' is not a UUID"),
         (["add-device", "--token", "short"], "must be 16 to 256 printable ASCII"),
-        (["rotate-token", str(uuid4()), "--token", "a token with spaces"], "without spaces"),
+        (["rotate-token", UNKNOWN, "--token", "a token with spaces"], "without spaces"),
         (["enable-device", "nonsense"], "'nonsense' is not a UUID"),
         (["disable-device"], "Missing argument"),
         (["no-such-command"], "No such command"),
@@ -96,7 +98,7 @@ def test_a_device_or_token_that_exists_is_refused(database_url: str) -> None:
 
 @pytest.mark.parametrize("command", ["enable-device", "disable-device", "rotate-token"])
 def test_an_unknown_device_is_refused(database_url: str, command: str) -> None:
-    result = flask_ingest(database_url, command, str(uuid4()))
+    result = flask_ingest(database_url, command, UNKNOWN)
     assert (result.returncode, result.stderr) == (1, "Error: Device not found\n")
 
 

@@ -8,6 +8,8 @@ from support import INTERNAL_TOKEN, Recorder, Service, assert_problem
 
 INTERNAL = {"Authorization": f"Bearer {INTERNAL_TOKEN}"}
 
+UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
+
 
 def test_it_shows_a_chunk(service: Service, recorder: Recorder) -> None:
     receipt = service.upload(recorder).json()
@@ -22,7 +24,7 @@ def test_it_shows_a_chunk(service: Service, recorder: Recorder) -> None:
     assert chunk["start_ts"] == "2026-01-28T10:00:00Z"
 
 
-@pytest.mark.parametrize("chunk_id", [str(uuid4()), "x"])
+@pytest.mark.parametrize("chunk_id", [UNKNOWN, "x"])
 def test_an_unknown_chunk_is_not_found(service: Service, chunk_id: str) -> None:
     response = requests.get(f"{service.url}/api/v1/internal/chunks/{chunk_id}", headers=INTERNAL)
     assert_problem(response, 404, "chunk_not_found")
