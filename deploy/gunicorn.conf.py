@@ -1,5 +1,6 @@
 """How gunicorn serves the application. Numbers come from the settings (README, "Settings")."""
 
+import resource
 import sys
 
 from ingest_api.logs import logging_config
@@ -25,7 +26,11 @@ proc_name = "ingest-api"
 worker_class = "ingest_api.worker.UploadWorker"
 workers = settings.workers
 threads = settings.threads
-worker_connections = 1000
+
+# Every recorder keeps its connection, and each takes a file descriptor: use all that we may have.
+_, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+worker_connections = max(threads + 1, min(10_000, descriptors - 4 * threads - 100))
 
 # Each worker makes its own pool after the fork: a connection must not be shared by processes.
 preload_app = False
