@@ -8,8 +8,7 @@ from ingest_api.migrations import SchemaError, check_before_serving
 from ingest_api.settings import Settings, SettingsError
 
 try:
-    settings = Settings.from_environ()
-    settings.require_safe_to_serve()
+    settings = Settings.from_environ(serving=True)
 except SettingsError as error:
     sys.exit(f"These settings must be changed:\n{error}")
 
@@ -43,6 +42,9 @@ graceful_timeout = settings.request_deadline_seconds + 10
 
 # gthread beats its heart from another thread than the uploads: this catches a dead worker only.
 timeout = 30
+
+# No header may move the application to another path.
+forwarder_headers = ""
 
 # A FIFO of commands to the master that nothing here needs.
 control_socket_disable = True

@@ -2,7 +2,8 @@
 
 An upload, from outside in:
 
-    worker.py, request.py    bytes from the socket, bounded in time and memory
+    worker.py, patient_socket.py, request.py
+                             bytes from the socket, bounded in time and memory
     blueprints/              the HTTP surface: decode, validate, store, respond
     auth.py, schemas.py      who is asking; whether what they say has the right shape
     ingest.py, devices.py    the use cases, free of HTTP

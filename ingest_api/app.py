@@ -12,7 +12,7 @@ from ingest_api.errors import IngestError
 from ingest_api.migrations import refuse_old_schema
 from ingest_api.request import JSON_BYTES, IngestRequest, current_request
 from ingest_api.services import EXTENSION, Services
-from ingest_api.settings import Settings, SettingsError
+from ingest_api.settings import Settings
 from ingest_api.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -20,8 +20,7 @@ _log = logging.getLogger(__name__)
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application; SettingsError when it must not be served as it is configured."""
-    settings = settings or Settings.from_environ()
-    settings.require_safe_to_serve()
+    settings = settings or Settings.from_environ(serving=True)
     app = Flask("ingest_api", static_folder=None)
     app.request_class = IngestRequest
     app.json = DefaultJSONProvider(app)
@@ -56,15 +55,11 @@ def _discard_unread_body(response: Response) -> Response:
     """A refused client may still be sending. Answer first, so that it can stop; then read on."""
     request = current_request()
     if request.has_unread_body:
-        response.call_on_close(request.stream.discard)
+        response.call_on_close(request.discard_body)
     return response
 
 
 def _enable_cors(app: Flask, settings: Settings) -> None:
-    try:
-        from flask_cors import CORS  # noqa: PLC0415  an extra: only when wanted
-    except ImportError:
-        raise SettingsError(
-            "CORS_ENABLED: needs the extra `cors`: pip install 'ingest-api[cors]'"
-        ) from None
+    from flask_cors import CORS  # noqa: PLC0415  an extra; the settings know that it is there
+
     CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID"])

@@ -87,6 +87,8 @@ def migrate(status: bool, dry_run: bool, as_json: bool) -> None:
     Safe to run again and from several machines at once. Adopts the database of the earlier,
     Alembic-managed service in place.
     """
+    if status and dry_run:
+        raise click.UsageError("--status and --dry-run exclude each other")
     with _database() as connection:
         if status:
             _show_status(connection, as_json)
@@ -153,6 +155,8 @@ def add_device(
     base_url: str,
 ) -> None:
     """Register a recorder and print its token, which is shown this once."""
+    if as_json and agent_config:
+        raise click.UsageError("--json and --agent-config exclude each other")
     token = token or devices.generate_token()
     with _database() as connection:
         device = devices.create_device(

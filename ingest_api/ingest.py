@@ -5,10 +5,18 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
+
 from ingest_api import queries
 from ingest_api.database import Database
-from ingest_api.errors import DatabaseUnavailable, DeviceMismatch, EmptyFile, IdentityMismatch
-from ingest_api.models import Device, NewChunk, Receipt, Recording
+from ingest_api.errors import (
+    DatabaseUnavailable,
+    DeviceMismatch,
+    EmptyFile,
+    IdentityMismatch,
+    InvalidToken,
+)
+from ingest_api.models import INTEGER_MAX, Device, NewChunk, Receipt, Recording
 from ingest_api.storage import Incoming, Storage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,9 +41,12 @@ def accept_chunk(
         raise EmptyFile
     chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
     storage.commit(incoming, chunk.file_path)
-    with database.connection() as connection:
-        inserted = queries.insert_chunk(connection, chunk)
-        known = inserted or queries.get_chunk(connection, chunk.chunk_id)
+    try:
+        with database.connection() as connection:
+            inserted = queries.insert_chunk(connection, chunk)
+            known = inserted or queries.get_chunk(connection, chunk.chunk_id)
+    except psycopg.errors.ForeignKeyViolation:
+        raise InvalidToken from None  # the device was deleted meanwhile
     if known is None:
         raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
     if known.file_path != chunk.file_path:
@@ -50,7 +61,7 @@ def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:
     return NewChunk(
         **vars(recording),
         chunk_id=chunk_id,
-        duration_sec=round((recording.end_ts - recording.start_ts).total_seconds()),
+        duration_sec=_duration_sec(recording),
         file_path=file_path_for(recording, chunk_id),
         file_size_bytes=size,
         sha256=sha256,
@@ -84,6 +95,12 @@ def file_path_for(recording: Recording, chunk_id: UUID) -> str:
     stamp = f"{day}_{time}".replace("-", "").replace(":", "")
     folder = f"audio/{recording.point_id}/{recording.register_id}/{day}/{hour}"
     return f"{folder}/chunk_{stamp}_{chunk_id}.ogg"
+
+
+def _duration_sec(recording: Recording) -> int:
+    """In whole seconds; a clock that was set during the recording makes it decades."""
+    seconds = round((recording.end_ts - recording.start_ts).total_seconds())
+    return min(seconds, INTEGER_MAX)
 
 
 def _require_own(device: Device, recording: Recording) -> None:

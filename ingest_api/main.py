@@ -20,11 +20,13 @@ def main() -> None:
         description="Serve the ingest API with gunicorn. Everything is set by environment "
         "variables (or a .env file in the current folder); README.md lists them.",
     ).parse_args()
-    load_dotenv(find_dotenv(usecwd=True))
     try:
-        Settings.from_environ().require_safe_to_serve()
+        load_dotenv(find_dotenv(usecwd=True))
+        Settings.from_environ(serving=True)
     except SettingsError as error:
         sys.exit(f"These settings must be changed:\n{error}")
+    except UnicodeDecodeError:
+        sys.exit("The file .env is not UTF-8 text")
     config = str(files("ingest_api.deploy").joinpath("gunicorn.conf.py"))
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "--config", config])  # noqa: S606
 

@@ -87,15 +87,17 @@ def apply(connection: Connection) -> Iterator[Migration]:
     """
     _require_supported_server(connection)
     queries.lock_migrations(connection)
+    queries.limit_lock_waits(connection)
     queries.create_schema_migrations(connection)
     for migration in pending(connection):
         try:
             _apply_one(connection, migration)
         except psycopg.Error as error:
             reason = error.diag.message_primary or "the connection was lost"
+            cure = error.diag.message_hint or "mend the cause and run it again"
             raise SchemaError(
                 f"Migration {migration.name} failed and was rolled back: {reason}. "
-                "Nothing later was applied; mend the cause and run it again"
+                f"Nothing later was applied; {cure}"
             ) from error
         yield migration
 

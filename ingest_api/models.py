@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+INTEGER_MAX = 2**31 - 1
+"""The largest number in a column of type `integer`."""
+
 
 @dataclass(frozen=True)
 class Device:

@@ -85,6 +85,10 @@ def lock_migrations(connection: Connection) -> None:
     connection.execute(statement("lock_migrations"))
 
 
+def limit_lock_waits(connection: Connection) -> None:
+    connection.execute(statement("limit_lock_waits"))
+
+
 def list_applied_migrations(connection: Connection) -> list[AppliedMigration]:
     with connection.cursor(row_factory=class_row(AppliedMigration)) as cursor:
         return cursor.execute(statement("list_applied_migrations")).fetchall()

@@ -5,6 +5,8 @@ Nothing here knows what the fields mean.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
 from typing import IO, Any, cast
 
 from flask import Request, request
@@ -23,6 +25,7 @@ from ingest_api.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from ingest_api.patient_socket import PatientSocket
 from ingest_api.storage import Incoming
 
 CHUNK_FILE = "chunk_file"
@@ -36,8 +39,9 @@ as well, so this must stay well above it."""
 FORM_PARTS = 100
 JSON_BYTES = 64 * 1024
 DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 15.0
 """How much of a refused body is read on, so that a client that is still sending it gets to read
-the answer instead of a reset connection."""
+the answer instead of a reset connection; and for how long, because it holds a thread."""
 
 
 class BodyStream:
@@ -67,21 +71,21 @@ class BodyStream:
     def discard(self) -> None:
         """Read on and forget, within bounds; a client that has gone is no error here."""
         left = DISCARD_BYTES
-        try:
+        with suppress(RequestTimeout, TruncatedBody):
             while not self.ended and left > 0:
                 data = self._read(READ_BYTES)
                 left -= len(data)
                 self.ended = not data
-        except (RequestTimeout, TruncatedBody):
-            self.ended = True
 
     def _read(self, size: int) -> bytes:
         try:
             return self._source.read(size)
         except TimeoutError as error:
+            self.ended = True
             raise RequestTimeout from error
         # gunicorn has a dozen exceptions for a bad chunk or a lost peer, of no common class.
         except Exception as error:
+            self.ended = True
             raise TruncatedBody from error
 
 
@@ -123,6 +127,9 @@ class _UploadParser(MultiPartParser):
                 f"{CHUNK_FILE} was sent more than once",
                 errors={CHUNK_FILE: ["Sent more than once."]},
             )
+        encoding = event.headers.get("Content-Transfer-Encoding", "binary").lower()
+        if encoding not in {"binary", "8bit", "7bit"}:  # RFC 7578, section 4.7
+            raise BadRequest("The file must be sent as it is, not in a transfer encoding")
         return self._incoming
 
 
@@ -142,6 +149,13 @@ class IngestRequest(Request):
     def has_unread_body(self) -> bool:
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         return has_body and not self.stream.ended
+
+    def discard_body(self) -> None:
+        """Read on what is still being sent after the answer, for a short while."""
+        connection = self.environ.get("gunicorn.socket")
+        if isinstance(connection, PatientSocket):
+            connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
+        self.stream.discard()
 
     def receive_chunk(self, incoming: Incoming, max_file_bytes: int) -> "MultiDict[str, str]":
         """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.

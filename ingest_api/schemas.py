@@ -4,7 +4,7 @@ Incoming text is hostile: each field accepts what its standard allows and nothin
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,10 +14,7 @@ from werkzeug.datastructures import MultiDict
 
 from ingest_api.devices import TOKEN_PATTERN, TOKEN_RULE
 from ingest_api.errors import InvalidInterval, NaiveTimestamp, ValidationFailed
-from ingest_api.models import Chunk, Device, Receipt, Recording
-
-LONGEST_INTERVAL = timedelta(days=1)
-INT4_MAX = 2**31 - 1
+from ingest_api.models import INTEGER_MAX, Chunk, Device, Receipt, Recording
 
 # RFC 9562, section 4, with the spellings that other tools print: URN, braces, no dashes.
 _UUID = re.compile(
@@ -51,7 +48,8 @@ class IsoDateTime(fields.DateTime):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         if not (value.isascii() and value.isprintable()):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
-        return super()._deserialize(value, attr, data, **kwargs)
+        # RFC 3339, section 5.6, allows a lower-case t and z as well.
+        return super()._deserialize(value.upper(), attr, data, **kwargs)
 
 
 class FormInteger(fields.Integer):
@@ -90,7 +88,7 @@ class RecordingSchema(Schema):
             r"[\x21-\x7e][\x20-\x7e]{0,31}\Z", error="Must be 1 to 32 printable ASCII characters."
         ),
     )
-    sample_rate = FormInteger(required=True, validate=validate.Range(1, INT4_MAX))
+    sample_rate = FormInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
     channels = FormInteger(required=True, validate=validate.Range(1, 255))
 
 
@@ -106,25 +104,31 @@ def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> 
     if repeated:
         raise _validation_failed({name: ["Sent more than once."] for name in repeated})
     values = load(_RECORDING, form.to_dict())
-    for name in ("start_ts", "end_ts"):
-        values[name] = _instant(name, values[name], naive_zone)
-    interval = values["end_ts"] - values["start_ts"]
-    if interval <= timedelta(0):
-        raise InvalidInterval
-    if interval > LONGEST_INTERVAL:
-        raise InvalidInterval(f"{InvalidInterval.message}, and at most 24 hours after it")
+    starts = _instants("start_ts", values["start_ts"], naive_zone)
+    ends = _instants("end_ts", values["end_ts"], naive_zone)
+    values["start_ts"], values["end_ts"] = _shortest_interval(starts, ends)
     return Recording(**values)
 
 
-def _instant(name: str, value: datetime, naive_zone: ZoneInfo | None) -> datetime:
-    if value.tzinfo is None:
-        if naive_zone is None:
-            raise NaiveTimestamp(errors={name: ["Has no offset from UTC."]})
-        value = value.replace(tzinfo=naive_zone)
+def _instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
+    """The instants in UTC that a timestamp may mean: two when clocks are set back (PEP 495)."""
+    if value.tzinfo is not None:
+        readings = [value]
+    elif naive_zone is not None:
+        readings = [value.replace(tzinfo=naive_zone, fold=fold) for fold in (0, 1)]
+    else:
+        raise NaiveTimestamp(errors={name: ["Has no offset from UTC."]})
     try:
-        return value.astimezone(UTC)
+        return [reading.astimezone(UTC) for reading in readings]
     except OverflowError:
         raise _validation_failed({name: ["Is outside the years 1 to 9999 in UTC."]}) from None
+
+
+def _shortest_interval(starts: list[datetime], ends: list[datetime]) -> tuple[datetime, datetime]:
+    intervals = [(start, end) for start in starts for end in ends if end > start]
+    if not intervals:
+        raise InvalidInterval
+    return min(intervals, key=lambda interval: interval[1] - interval[0])
 
 
 class NewDeviceSchema(Schema):

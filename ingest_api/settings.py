@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -52,9 +53,12 @@ def _log_level(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[0-9A-Za-z.:_-]+", value):
-        raise ValueError("must be an address or a host name")
-    return value
+    if re.fullmatch(r"[0-9A-Za-z._-]+", value):
+        return value
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("must be an address or a host name") from None
 
 
 def _zone(value: str) -> ZoneInfo | None:
@@ -67,11 +71,17 @@ def _zone(value: str) -> ZoneInfo | None:
 
 
 def _directory(value: str) -> Path:
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("must be a folder; there is no such user") from None
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+    origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+    if not all(re.fullmatch(r"\*|https?://[0-9A-Za-z.:_\[\]-]+", origin) for origin in origins):
+        raise ValueError("must be origins such as https://shop.example, or *")
+    return origins
 
 
 def _token(value: str) -> str:
@@ -131,8 +141,13 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting("*", _origins)
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read every setting; SettingsError names all faults at once and no secret's value."""
+    def from_environ(
+        cls, environ: Mapping[str, str] | None = None, *, serving: bool = False
+    ) -> "Settings":
+        """Read every setting; SettingsError names all faults at once and no secret's value.
+
+        With `serving`, also refuse what is harmless to commands but not to a server.
+        """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         faults: list[str] = []
@@ -142,18 +157,26 @@ class Settings:
                 values[item.name] = item.metadata["parse"](text or item.metadata["default"])
             except ValueError as error:
                 faults.append(f"{item.name.upper()}: {error}")
+        if serving:
+            faults += _faults_in_serving(**values)
         if faults:
             raise SettingsError("\n".join(faults))
         return cls(**values)
 
-    def require_safe_to_serve(self) -> None:
-        """Refuse to let strangers in with the published admin token (SettingsError)."""
-        if self.admin_token == DEFAULT_ADMIN_TOKEN and not is_loopback(self.host):
-            raise SettingsError(
-                "ADMIN_TOKEN: the published default must not be used when HOST is "
-                f"{self.host}, which others can reach. Set ADMIN_TOKEN to a secret "
-                "(openssl rand -hex 24), or HOST to 127.0.0.1"
-            )
+
+def _faults_in_serving(
+    *, host: str = "", admin_token: str = "", cors_enabled: bool = False, **_others: Any
+) -> list[str]:
+    faults = []
+    if admin_token == DEFAULT_ADMIN_TOKEN and host and not is_loopback(host):
+        faults.append(
+            f"ADMIN_TOKEN: the published default must not be used when HOST is {host}, which "
+            "others can reach. Set ADMIN_TOKEN to a secret (openssl rand -hex 24), or HOST to "
+            "127.0.0.1"
+        )
+    if cors_enabled and not find_spec("flask_cors"):
+        faults.append("CORS_ENABLED: needs the extra `cors`: pip install 'ingest-api[cors]'")
+    return faults
 
 
 def is_loopback(host: str) -> bool:
@@ -172,6 +195,9 @@ def _read(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
     if value:
         raise ValueError(f"is set twice: remove either {name} or {name}_FILE")
     try:
-        return Path(file).read_text("utf-8").strip()
+        content = Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"the file that {name}_FILE names cannot be read: {file}") from None
+    if not content:
+        raise ValueError(f"the file that {name}_FILE names is empty: {file}")
+    return content

@@ -16,7 +16,7 @@ from ingest_api.settings import Settings
 
 INCOMING = ".incoming"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
-REMEMBERED_FOLDERS = 100_000
+REMEMBERED_FOLDERS = 50_000  # about 10 MB
 
 
 @contextmanager
@@ -77,12 +77,12 @@ class Storage:
         self.root = settings.audio_storage_dir
         self._max_bytes = settings.max_upload_size_bytes
         self._min_free_bytes = settings.min_free_bytes
-        self._durable_folders: set[Path] = set()
+        self._durable_folders: set[str] = set()
 
     @_disk_errors()
     def prepare(self) -> None:
-        """Make the folder on first start. Later a missing folder is an error: it may be a disk
-        that is not mounted, and recordings must not go to the disk below it."""
+        """Make the folder when the service starts. When it is missing later, that is an error: it
+        may be a disk that is not mounted, and recordings must not go to the disk below it."""
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for folder in missing:
@@ -97,8 +97,9 @@ class Storage:
         try:
             yield Incoming(descriptor, path, self._max_bytes)
         finally:
-            os.close(descriptor)
-            path.unlink(missing_ok=True)
+            with _disk_errors():
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
 
     @_disk_errors()
     def require_free_space(self) -> None:
@@ -152,24 +153,25 @@ class Storage:
         Also for a folder that exists already, once a process: another worker may have made it
         a moment ago and not have come to its sync yet.
         """
-        if folder == self.root or folder in self._durable_folders:
+        if folder == self.root or str(folder) in self._durable_folders:
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         _sync_folder(folder.parent)
         if len(self._durable_folders) >= REMEMBERED_FOLDERS:
             self._durable_folders.clear()
-        self._durable_folders.add(folder)
+        self._durable_folders.add(str(folder))
 
 
 def _link(incoming: Incoming, final: Path) -> None:
     try:
         os.link(incoming.path, final)
     except FileExistsError:
-        # The id in the name stands for the bytes, so this is the same upload, unless the file
-        # was damaged since.
-        if final.stat().st_size != incoming.size:
-            incoming.path.replace(final)
+        # The id in the name stands for the bytes: this is the same upload. Its file may have been
+        # damaged since, so the bytes in hand take its place.
+        twin = incoming.path.with_suffix(".twin")
+        os.link(incoming.path, twin)
+        twin.replace(final)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,7 +29,8 @@ def main() -> None:
     """Run until a signal comes or a part dies."""
     if len(sys.argv) > 1:
         sys.exit("usage: scripts/serve   (settings come from the environment, see README.md)")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(signum, _interrupt)
     load_dotenv(find_dotenv(usecwd=True))
     data_dir = Path(os.environ.get("DATA_DIR", ".data")).absolute()
     try:
@@ -51,6 +52,8 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
 
 def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
     defaults = {"HOST": "127.0.0.1", "AUDIO_STORAGE_DIR": str(data_dir / "audio")}
+    # Nothing of it shall live on for long after a kill, not even an upload in flight.
+    defaults["GUNICORN_CMD_ARGS"] = f"--graceful-timeout={STOP_SECONDS - 5}"
     environ = defaults | {name: value for name, value in os.environ.items() if value}
     if postgres:
         environ["DATABASE_URL"] = postgres.url()

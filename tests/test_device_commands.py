@@ -79,6 +79,8 @@ def test_it_prints_the_agents_configuration(database_url: str) -> None:
         (["rotate-token", UNKNOWN, "--token", "a token with spaces"], "without spaces"),
         (["enable-device", "nonsense"], "'nonsense' is not a UUID"),
         (["disable-device"], "Missing argument"),
+        (["add-device", "--json", "--agent-config"], "exclude each other"),
+        (["migrate", "--status", "--dry-run"], "exclude each other"),
         (["no-such-command"], "No such command"),
     ],
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from support import clean_environ
 
-from ingest_api import create_app
 from ingest_api.settings import Settings, SettingsError, is_loopback
 
 SECRET = "s3cr3t-w0rd"
@@ -60,6 +59,11 @@ def test_the_defaults_are_the_specifications() -> None:
         ("DATABASE_URL", "postgresql://a:b@c/d?no_such_option=1"),
         ("REDIS_URL", "localhost:6379"),
         ("HOST", "not a host"),
+        ("HOST", "unix:socket"),
+        ("HOST", "fe80::zz"),
+        ("AUDIO_STORAGE_DIR", "~no-such-user-here/audio"),
+        ("CORS_ORIGINS", "*,["),
+        ("CORS_ORIGINS", "shop.example"),
         ("ADMIN_TOKEN", "with a space"),
         ("INTERNAL_TOKEN", "ünïcode"),
         ("WORKERS", "0"),
@@ -96,13 +100,16 @@ def test_the_published_admin_token_is_refused_beyond_loopback(tmp_path: Path) ->
         result = _start(tmp_path, **settings)
         assert result.returncode == 1
         assert "ADMIN_TOKEN: the published default" in result.stderr
-    with pytest.raises(SettingsError):
-        create_app(Settings.from_environ({}))
+    result = _start(tmp_path, PORT="0")
+    assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == [
+        "PORT",
+        "ADMIN_TOKEN",
+    ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_on_loopback_the_published_admin_token_may_be_used(host: str) -> None:
-    Settings.from_environ({"HOST": host}).require_safe_to_serve()
+    Settings.from_environ({"HOST": host}, serving=True)
     assert is_loopback(host)
 
 
@@ -142,6 +149,9 @@ def test_a_secret_file_that_cannot_be_read_or_is_one_too_many_is_refused(tmp_pat
             {"ADMIN_TOKEN_FILE": str(tmp_path / "token"), "ADMIN_TOKEN": "another"}
         )
     assert SECRET not in str(caught.value)
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SettingsError, match=r"DATABASE_URL: the file .* is empty"):
+        Settings.from_environ({"DATABASE_URL_FILE": str(tmp_path / "empty")})
 
 
 def test_settings_do_not_show_secrets() -> None:
@@ -165,6 +175,12 @@ def test_a_dotenv_file_in_the_current_folder_is_read(tmp_path: Path) -> None:
     result = _start(tmp_path)
     assert result.returncode == 1
     assert "PORT: must be a whole number from 1 to 65535" in result.stderr
+
+
+def test_a_dotenv_file_of_another_encoding_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"ADMIN_TOKEN=\xff\xfe\n")
+    result = _start(tmp_path)
+    assert (result.returncode, result.stderr) == (1, "The file .env is not UTF-8 text\n")
 
 
 def test_gunicorn_started_directly_refuses_bad_settings_too(tmp_path: Path) -> None:

@@ -1,13 +1,23 @@
 """POST /api/v1/chunks: what is accepted, and what 200 means."""
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 import requests
-from support import SPEECH, Recorder, Service, assert_problem, multipart
+from support import (
+    SPEECH,
+    Recorder,
+    Service,
+    assert_problem,
+    eventually,
+    multipart,
+    raw_upload,
+    read_status,
+)
 
 SHA256 = hashlib.sha256(SPEECH).hexdigest()
 
@@ -101,7 +111,7 @@ def test_fifty_at_once_make_one_row_and_one_file(service: Service, recorder: Rec
     assert not service.temporary_files()
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated", "folder deleted"])
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten", "folder deleted"])
 def test_a_replay_brings_a_damaged_file_back(
     service: Service, recorder: Recorder, damage: str
 ) -> None:
@@ -109,6 +119,8 @@ def test_a_replay_brings_a_damaged_file_back(
     [file] = service.files(recorder)
     if damage == "truncated":
         file.write_bytes(SPEECH[:1000])
+    elif damage == "overwritten":
+        file.write_bytes(b"x" * len(SPEECH))
     else:
         file.unlink()
     if damage == "folder deleted":
@@ -200,7 +212,10 @@ def test_it_takes_uuids_in_every_legal_spelling(
         ("9999-12-31T23:58:00Z", "9999-12-31T23:59:00Z", "9999-12-31T23:58:00+00:00"),
         ("1969-12-31T21:00:00Z", "1969-12-31T21:01:00Z", "1969-12-31T21:00:00+00:00"),
         ("0001-01-01T00:00:00Z", "0001-01-01T00:01:00Z", "0001-01-01T00:00:00+00:00"),
-        ("2026-01-28T10:00:00Z", "2026-01-29T10:00:00Z", "2026-01-28T10:00:00+00:00"),
+        ("2026-01-28t10:00:00z", "2026-01-28T10:01:00Z", "2026-01-28T10:00:00+00:00"),
+        ("2026-01-28T10:00:00Z", "2026-02-28T10:00:00Z", "2026-01-28T10:00:00+00:00"),
+        ("1970-01-01T00:00:30Z", "2026-01-28T10:00:00Z", "1970-01-01T00:00:30+00:00"),
+        ("0001-01-01T00:00:30Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:30+00:00"),
         ("2026-01-28T10:00:00Z", "2026-01-28T10:00:00.000001Z", "2026-01-28T10:00:00+00:00"),
     ],
 )
@@ -284,12 +299,21 @@ def _field_agent_empties_its_spool(service: Service, recorder: Recorder, chunks:
     return statuses
 
 
-def test_an_agent_of_the_field_empties_its_spool_when_the_zone_is_set(start_service) -> None:
-    service = start_service(NAIVE_TIMESTAMP_ZONE="Europe/Berlin")
-    recorder = service.recorder()
-    assert _field_agent_empties_its_spool(service, recorder, 200) == [200] * 200
-    rows = service.rows(recorder)
-    assert len(rows) == len(service.files(recorder)) == 200
+@pytest.fixture(scope="module")
+def berlin(tmp_path_factory, new_database) -> Iterator[Service]:
+    """A service that reads timestamps without an offset in Berlin's time."""
+    service = Service(
+        tmp_path_factory.mktemp("berlin"), new_database(), NAIVE_TIMESTAMP_ZONE="Europe/Berlin"
+    ).start()
+    yield service
+    assert service.stop() == 0
+
+
+def test_an_agent_of_the_field_empties_its_spool_when_the_zone_is_set(berlin: Service) -> None:
+    recorder = berlin.recorder()
+    assert _field_agent_empties_its_spool(berlin, recorder, 200) == [200] * 200
+    rows = berlin.rows(recorder)
+    assert len(rows) == len(berlin.files(recorder)) == 200
     assert rows[0]["start_ts"] == datetime(2026, 7, 1, 7, tzinfo=UTC)
     assert rows[-1]["end_ts"] == datetime(2026, 7, 1, 10, 20, tzinfo=UTC)
 
@@ -299,3 +323,45 @@ def test_an_agent_of_the_field_is_told_which_setting_helps(
 ) -> None:
     assert _field_agent_empties_its_spool(service, recorder, 200) == [422]
     service.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "utc", "seconds"),
+    [
+        ("2026-07-01T10:00:00", "2026-07-01T10:01:00", "2026-07-01T08:00:00", 60),
+        # The hour that comes twice: across its end the clock seems to run backwards.
+        ("2026-10-25T02:59:30", "2026-10-25T02:00:30", "2026-10-25T00:59:30", 60),
+        ("2026-10-25T01:59:30", "2026-10-25T02:00:30", "2026-10-24T23:59:30", 60),
+        ("2026-10-25T02:59:30", "2026-10-25T03:00:30", "2026-10-25T01:59:30", 60),
+        # The hour that never comes, as an agent that adds a minute to the start says it.
+        ("2026-03-29T01:59:30", "2026-03-29T02:00:30", "2026-03-29T00:59:30", 60),
+        ("2026-10-25T02:10:00Z", "2026-10-25T02:11:00Z", "2026-10-25T02:10:00", 60),
+    ],
+)
+def test_local_times_are_read_in_the_zone_across_its_changes(
+    berlin: Service, start: str, end: str, utc: str, seconds: int
+) -> None:
+    recorder = berlin.recorder()
+    assert berlin.upload(recorder, start_ts=start, end_ts=end).status_code == 200
+    [row] = berlin.rows(recorder)
+    assert row["start_ts"] == datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    assert row["duration_sec"] == seconds
+
+
+def test_a_local_time_that_no_reading_makes_positive_is_refused(berlin: Service) -> None:
+    recorder = berlin.recorder()
+    response = berlin.upload(recorder, start_ts="2026-07-01T10:00:00", end_ts="2026-07-01T09:59:00")
+    assert_problem(response, 422, "invalid_interval", "end_ts must be after start_ts")
+
+
+def test_a_device_deleted_in_mid_upload_is_refused(service: Service, recorder: Recorder) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
+        connection.sendall(body[:-1])
+        eventually(service.temporary_files)
+        with service.connect() as database:
+            database.execute(
+                "DELETE FROM devices WHERE device_id = %s", [recorder.device.device_id]
+            )
+        connection.sendall(body[-1:])
+        assert read_status(connection) == 401

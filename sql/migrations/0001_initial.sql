@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS devices (
 
 CREATE TABLE IF NOT EXISTS audio_chunks (
     chunk_id        uuid PRIMARY KEY,
-    device_id       uuid NOT NULL CONSTRAINT audio_chunks_device_id_fkey REFERENCES devices,
+    device_id       uuid NOT NULL,  -- a foreign key, see the end
     point_id        uuid NOT NULL,
     register_id     uuid NOT NULL,
     start_ts        timestamptz NOT NULL,
@@ -34,6 +34,22 @@ ALTER TABLE audio_chunks
     ADD COLUMN IF NOT EXISTS sha256 bytea;  -- NULL: a row of the earlier service
 
 -- Two devices must never share a token: the token alone says who is uploading.
+DO $$
+DECLARE
+    sharing text := (
+        SELECT string_agg(device_id::text, ', ' ORDER BY device_id)
+        FROM devices
+        WHERE token_hash IN (
+            SELECT token_hash FROM devices GROUP BY token_hash HAVING count(*) > 1
+        )
+    );
+BEGIN
+    IF sharing IS NOT NULL THEN
+        RAISE EXCEPTION 'these devices share a token: %', sharing
+            USING HINT = 'give all but one a token of their own '
+                '(flask ingest rotate-token DEVICE_ID) and run it again';
+    END IF;
+END $$;
 CREATE UNIQUE INDEX IF NOT EXISTS devices_token_hash_key ON devices (token_hash);
 
 CREATE INDEX IF NOT EXISTS ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
@@ -52,9 +68,20 @@ ALTER TABLE audio_chunks
     ADD CONSTRAINT audio_chunks_format
         CHECK (sha256 IS NULL OR (codec <> '' AND sample_rate > 0 AND channels > 0)),
     ADD CONSTRAINT audio_chunks_status
-        CHECK (status IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR')) NOT VALID;
+        CHECK (sha256 IS NULL
+               OR status IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR'));
 
 -- The earlier service deleted a device's chunks with the device: the ledger must not forget them.
+DO $$
+DECLARE
+    earlier name;
+BEGIN
+    FOR earlier IN
+        SELECT conname FROM pg_constraint
+        WHERE conrelid = 'audio_chunks'::regclass AND confrelid = 'devices'::regclass
+    LOOP
+        EXECUTE format('ALTER TABLE audio_chunks DROP CONSTRAINT %I', earlier);
+    END LOOP;
+END $$;
 ALTER TABLE audio_chunks
-    DROP CONSTRAINT IF EXISTS audio_chunks_device_id_fkey,
     ADD CONSTRAINT audio_chunks_device_id_fkey FOREIGN KEY (device_id) REFERENCES devices;

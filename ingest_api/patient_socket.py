@@ -1,0 +1,40 @@
+"""A socket that does not wait for ever. gunicorn's threaded worker does: a Pi that drops off the
+mobile network would hold a thread until the service is restarted."""
+
+import socket
+from time import monotonic
+from typing import Any
+
+from gunicorn.http.errors import NoMoreData
+
+RECEIVE_BYTES = 256 * 1024
+"""Read at once. gunicorn's 1 MiB, copied as it is cut up, costs each connection several MiB."""
+
+
+class RequestTimedOut(NoMoreData, TimeoutError):
+    """The peer did not send, or take, the next bytes in time. Outside the application gunicorn
+    takes this for a client that has gone, and closes; in it, it is a timeout like any other."""
+
+
+class PatientSocket(socket.socket):
+    """Each read waits `stall` seconds at most, and all reads of a request end at `deadline`
+    (monotonic). A write may take as long as the last read had left."""
+
+    stall: float
+    deadline: float
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        patience = min(self.stall, self.deadline - monotonic())
+        limit = self.gettimeout()
+        if limit is None or limit > patience:
+            self.settimeout(max(patience, 0.001))
+        try:
+            return super().recv(min(bufsize, RECEIVE_BYTES), flags)
+        except TimeoutError:
+            raise RequestTimedOut from None
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        try:
+            super().sendall(data, flags)
+        except TimeoutError:
+            raise RequestTimedOut from None
