@@ -198,9 +198,7 @@ def list_devices(as_json: bool) -> None:
 @_as_json
 def enable_device(device_id: UUID, as_json: bool) -> None:
     """Let a disabled recorder upload again."""
-    with _database() as connection:
-        device = devices.update_device(connection, device_id, is_enabled=True)
-    _show_device(device, None, as_json)
+    _set_enabled(device_id, True, as_json)
 
 
 @ingest.command()
@@ -208,9 +206,7 @@ def enable_device(device_id: UUID, as_json: bool) -> None:
 @_as_json
 def disable_device(device_id: UUID, as_json: bool) -> None:
     """Refuse a recorder's uploads from now on; what it sent stays."""
-    with _database() as connection:
-        device = devices.update_device(connection, device_id, is_enabled=False)
-    _show_device(device, None, as_json)
+    _set_enabled(device_id, False, as_json)
 
 
 @ingest.command()
@@ -223,6 +219,12 @@ def rotate_token(device_id: UUID, token: str | None, as_json: bool) -> None:
     with _database() as connection:
         device = devices.update_device(connection, device_id, token=token)
     _show_device(device, token, as_json)
+
+
+def _set_enabled(device_id: UUID, is_enabled: bool, as_json: bool) -> None:
+    with _database() as connection:
+        device = devices.update_device(connection, device_id, is_enabled=is_enabled)
+    _show_device(device, None, as_json)
 
 
 def _show_device(device: Device, token: str | None, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 No SQL and no knowledge of tables here: see `queries.py` and `sql/`.
 """
 
-import logging
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ CONNECT_SECONDS = 3
 APPLICATION_NAME = "ingest_api"
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
@@ -106,7 +104,6 @@ class Database:
                 with _closed_on_failure(connection):
                     yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
-            _log.error("database unavailable: %s", error)
             raise DatabaseUnavailable from error
 
     def close(self) -> None:

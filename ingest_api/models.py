@@ -35,38 +35,22 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class NewChunk:
-    """A chunk whose file is durable and whose row is to be written."""
+class NewChunk(Recording):
+    """A recording whose file is durable and whose row is to be written."""
 
     chunk_id: UUID
-    device_id: UUID
-    point_id: UUID
-    register_id: UUID
-    start_ts: datetime
-    end_ts: datetime
     duration_sec: int
-    codec: str
-    sample_rate: int
-    channels: int
     file_path: str  # relative to AUDIO_STORAGE_DIR
     file_size_bytes: int
     sha256: bytes
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(Recording):
     """A row of `audio_chunks`."""
 
     chunk_id: UUID
-    device_id: UUID
-    point_id: UUID
-    register_id: UUID
-    start_ts: datetime
-    end_ts: datetime
     duration_sec: int
-    codec: str
-    sample_rate: int
-    channels: int
     file_path: str
     file_size_bytes: int
     sha256: bytes | None  # None: stored by the earlier service

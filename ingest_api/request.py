@@ -133,6 +133,21 @@ class _UploadParser(MultiPartParser):
         return self._incoming
 
 
+class _Limited:
+    """Holds the memory that form fields take: everything that is not file is kept in it."""
+
+    def __init__(self, read: Callable[[int], bytes], parser: _UploadParser) -> None:
+        self._read, self._parser = read, parser
+        self._received = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._read(size)
+        self._received += len(data)
+        if self._received - self._parser.file_bytes > FORM_BYTES + READ_BYTES:
+            raise RequestEntityTooLarge
+        return data
+
+
 class IngestRequest(Request):
     """A request whose body is read strictly; `max_content_length` is the view's to set."""
 
@@ -201,21 +216,6 @@ class IngestRequest(Request):
 def current_request() -> IngestRequest:
     """flask.request, as the class that `create_app` makes it."""
     return cast(IngestRequest, request)
-
-
-class _Limited:
-    """Holds the memory that form fields take: everything that is not file is kept in it."""
-
-    def __init__(self, read: Callable[[int], bytes], parser: _UploadParser) -> None:
-        self._read, self._parser = read, parser
-        self._received = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._read(size)
-        self._received += len(data)
-        if self._received - self._parser.file_bytes > FORM_BYTES + READ_BYTES:
-            raise RequestEntityTooLarge
-        return data
 
 
 def json_body() -> Any:

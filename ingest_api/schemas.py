@@ -35,6 +35,8 @@ def rfc3339(instant: datetime) -> str:
 
 
 class Uuid(fields.UUID):
+    """See `parse_uuid`."""
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
         try:
             return parse_uuid(value)
@@ -167,7 +169,7 @@ def load(schema: Schema, data: Any) -> dict[str, Any]:
 
 
 def _validation_failed(errors: dict[str, Any]) -> ValidationFailed:
-    names = ", ".join(sorted(name for name in map(str, errors)))
+    names = ", ".join(sorted(map(str, errors)))
     return ValidationFailed(f"{ValidationFailed.message}: {names}", errors=errors)
 
 

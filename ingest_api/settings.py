@@ -1,4 +1,5 @@
-"""What can be set from outside, and how it is read. Nothing here opens a file or a connection.
+"""What can be set from outside, and how it is read. Whether a setting works (the database, the
+folder) is for those who use it.
 
 Each setting is one environment variable named like its field in capitals. An empty value means
 the default. Secrets may instead be named by a file: `ADMIN_TOKEN_FILE=/run/secrets/admin`.
@@ -23,10 +24,6 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 class SettingsError(Exception):
     """Some settings are unusable; the message has one line a fault, each naming its variable."""
-
-
-def _text(value: str) -> str:
-    return value
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:

@@ -129,14 +129,11 @@ class Storage:
             _link(incoming, final)
         _sync_folder(final.parent)
 
-    def is_writable(self) -> bool:
-        """Whether an upload could be stored now; found out by writing."""
-        try:
-            with self.incoming() as probe:
-                probe.write(b"x")
-        except (StorageFull, StorageUnavailable):
-            return False
-        return True
+    def probe(self) -> None:
+        """Find out by writing whether an upload could be stored now. StorageFull,
+        StorageUnavailable."""
+        with self.incoming() as file:
+            file.write(b"x")
 
     @_disk_errors()
     def _create(self, path: Path) -> int:

@@ -35,6 +35,7 @@ def test_it_notices_that_the_storage_cannot_be_written(start_service) -> None:
     status, body = _health(service)
     assert (status, body["status"], body["storage_writable"]) == (503, "degraded", False)
     assert body["db"] is True
+    assert any(line["message"].startswith("storage_unavailable: ") for line in service.log())
     assert requests.get(f"{service.url}/health/live").status_code == 200
 
 

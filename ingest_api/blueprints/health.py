@@ -1,5 +1,7 @@
 """Whether the service lives, and whether it could take an upload now."""
 
+import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -7,8 +9,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from ingest_api import queries
-from ingest_api.database import Database
-from ingest_api.errors import DatabaseUnavailable
+from ingest_api.errors import IngestError
 from ingest_api.schemas import rfc3339
 from ingest_api.services import services
 
@@ -16,12 +17,13 @@ DATABASE_SECONDS = 2.0
 """So that the answer comes within 3 s even when PostgreSQL hangs."""
 
 blueprint = Blueprint("health", __name__)
+_log = logging.getLogger(__name__)
 
 
 @blueprint.get("/health")
 def health() -> ResponseReturnValue:
-    db = _answers(services().database)
-    storage_writable = services().storage.is_writable()
+    db = _works(_ping)
+    storage_writable = _works(services().storage.probe)
     healthy = db and storage_writable
     body = {
         "status": "ok" if healthy else "degraded",
@@ -37,10 +39,15 @@ def live() -> ResponseReturnValue:
     return jsonify({"status": "ok"})
 
 
-def _answers(database: Database) -> bool:
+def _ping() -> None:
+    with services().database.connection(DATABASE_SECONDS) as connection:
+        queries.ping(connection)
+
+
+def _works(check: Callable[[], None]) -> bool:
     try:
-        with database.connection(DATABASE_SECONDS) as connection:
-            queries.ping(connection)
-    except DatabaseUnavailable:
+        check()
+    except IngestError as error:
+        _log.error("%s: %s", error.code, error.__cause__ or error.detail)
         return False
     return True
