@@ -133,15 +133,21 @@ class _UploadParser(MultiPartParser):
         return self._incoming
 
 
-class _Limited:
-    """Holds the memory that form fields take: everything that is not file is kept in it."""
+class _UploadBody:
+    """What the parser reads from, refusing what the parser would take.
 
-    def __init__(self, read: Callable[[int], bytes], parser: _UploadParser) -> None:
-        self._read, self._parser = read, parser
+    A body whose lines do not end in CRLF: a file that ends in CR would lose it. And more beside
+    files than FORM_BYTES: all that is not file is kept in memory.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], parser: _UploadParser, opening: bytes) -> None:
+        self._read, self._parser, self._opening = read, parser, opening
         self._received = 0
 
     def read(self, size: int) -> bytes:
         data = self._read(size)
+        if not self._received and not data.removeprefix(b"\r\n").startswith(self._opening):
+            raise ValueError("the body does not open with its boundary and CRLF")
         self._received += len(data)
         if self._received - self._parser.file_bytes > FORM_BYTES + READ_BYTES:
             raise RequestEntityTooLarge
@@ -200,12 +206,9 @@ class IngestRequest(Request):
         boundary = self.mimetype_params.get("boundary", "")
         if not boundary.isascii() or not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
             raise BadRequest("The multipart boundary is missing or malformed")
+        body = _UploadBody(self.stream.read, parser, f"--{boundary}\r\n".encode())
         try:
-            form, _ = parser.parse(
-                cast(IO[bytes], _Limited(self.stream.read, parser)),
-                boundary.encode(),
-                self.content_length,
-            )
+            form, _ = parser.parse(cast(IO[bytes], body), boundary.encode(), self.content_length)
         except RequestEntityTooLarge:
             raise BadRequest("The form has too many parts, or too much beside the file") from None
         except ValueError:

@@ -185,6 +185,24 @@ def test_a_file_in_a_transfer_encoding_is_refused(
     service.assert_nothing_left(recorder)
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r", b" \r\n"])
+def test_lines_that_do_not_end_in_crlf_are_refused(
+    service: Service, recorder: Recorder, line_end: bytes
+) -> None:
+    """Else werkzeug takes a CR at the end of a file for part of the boundary."""
+    body = multipart(recorder.form(), b"sound\r").replace(b"\r\n", line_end)
+    assert_problem(_post(service, recorder, body), 400, "bad_request")
+    service.assert_nothing_left(recorder)
+
+
+@pytest.mark.parametrize("data", [b"\r", b"\n", b"\r\n", b"sound\r", b"--", b"\r\n--"])
+def test_every_byte_before_the_boundary_is_kept(
+    service: Service, recorder: Recorder, data: bytes
+) -> None:
+    assert _post(service, recorder, b"\r\n" + multipart(recorder.form(), data)).status_code == 200
+    assert service.files(recorder)[0].read_bytes() == data
+
+
 def test_a_client_that_never_reads_its_answer_is_dropped_quietly(small: Service) -> None:
     for _ in range(300):
         small.recorder()
