@@ -4,6 +4,7 @@ import ast
 import configparser
 import inspect
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -163,6 +164,6 @@ def test_the_readme_says_why_each_dependency_is_there() -> None:
 def test_the_top_level_is_as_agreed() -> None:
     agreed = {"setup.cfg", "pyproject.toml", "README.md", "CHANGELOG.md"}
     agreed |= {"ingest_api", "sql", "scripts", "tests", "deploy"}
-    made = {"build", "dist", "ingest_api.egg-info"}
-    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
-    assert found - made == agreed
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    found = {path.split("/")[0] for path in tracked.stdout.splitlines()}
+    assert {name for name in found if not name.startswith(".")} == agreed

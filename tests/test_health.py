@@ -110,11 +110,7 @@ def test_a_terminated_connection_costs_no_upload(start_service) -> None:
     recorder = service.recorder()
     for number in range(3):
         assert service.upload(recorder, b"%d" % number).status_code == 200
-        with service.connect() as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'ingest_api' AND pid <> pg_backend_pid()"
-            )
+        service.end_its_connections()
     assert len(service.rows(recorder)) == 3
 
 
@@ -124,8 +120,5 @@ def test_a_read_only_database_is_unavailable(start_service) -> None:
     with service.connect() as connection:
         name = connection.info.dbname
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'ingest_api'"
-        )
+    service.end_its_connections()
     assert_problem(service.upload(recorder), 503, "database_unavailable")

@@ -262,12 +262,8 @@ def test_a_running_service_goes_on_with_a_schema_that_is_ahead(start_service) ->
     service = start_service()
     recorder = service.recorder()
     assert service.upload(recorder, b"1").status_code == 200
-    _execute(
-        service.database_url,
-        AHEAD,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'ingest_api' AND pid <> pg_backend_pid()",
-    )
+    _execute(service.database_url, AHEAD)
+    service.end_its_connections()
     assert service.upload(recorder, b"2").status_code == 200
     assert any("is ahead" in line["message"] for line in service.log())
 
