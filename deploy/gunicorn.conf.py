@@ -3,8 +3,9 @@
 import resource
 import sys
 
+from ingest_api.app import prepare_to_serve
 from ingest_api.logs import logging_config
-from ingest_api.migrations import SchemaError, check_before_serving
+from ingest_api.migrations import SchemaError
 from ingest_api.settings import Settings, SettingsError
 
 try:
@@ -18,7 +19,6 @@ bind = (
     if ":" in settings.host
     else f"{settings.host}:{settings.port}"
 )
-proc_name = "ingest-api"
 
 # Many threads, few connections: a slow body holds a thread, and a thread costs little; a
 # connection to PostgreSQL is held only while a statement runs (DATABASE_POOL_SIZE a worker).
@@ -32,6 +32,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 worker_connections = max(threads + 1, min(10_000, descriptors - 4 * threads - 100))
 
 # Each worker makes its own pool after the fork: a connection must not be shared by processes.
+# (The code itself is loaded before, by the imports above: new code needs a restart, not a HUP.)
 preload_app = False
 
 # Longer than an agent's pause between chunks, so that its connection is still there for the next.
@@ -46,7 +47,7 @@ timeout = 30
 # No header may move the application to another path.
 forwarder_headers = ""
 
-# A FIFO of commands to the master that nothing here needs.
+# A socket for commands to the master, which nothing here needs.
 control_socket_disable = True
 
 logconfig_dict = logging_config(settings.log_level)
@@ -57,6 +58,6 @@ accesslog = None  # ingest_api.logs writes one line a request
 def on_starting(server):
     """Refuse to serve on a schema that is behind or ahead."""
     try:
-        check_before_serving(settings)
+        prepare_to_serve(settings)
     except SchemaError as error:
         sys.exit(str(error))

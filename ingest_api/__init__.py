@@ -13,8 +13,9 @@ An upload, from outside in:
     errors.py, problems.py   all that can go wrong; how it is told
     models.py, settings.py   the nouns; what can be set from outside
 
-Around it: app.py wires the parts together, migrations.py keeps the schema, cli.py holds the
-`flask ingest` commands, logs.py the log lines, main.py starts gunicorn.
+Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
+keeps the schema, cli.py and commands/ are `flask ingest`, logs.py writes the log lines, tokens.py
+makes tokens, main.py starts gunicorn.
 
 To read it, begin with blueprints/chunks.py and follow accept_chunk in ingest.py.
 """

@@ -2,14 +2,14 @@
 
 import logging
 
-from flask import Flask, Response
+from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from ingest_api import logs, problems
 from ingest_api.blueprints import admin, chunks, health, internal
 from ingest_api.database import Database
 from ingest_api.errors import IngestError
-from ingest_api.migrations import refuse_old_schema
+from ingest_api.migrations import check_before_serving, refuse_old_schema
 from ingest_api.request import JSON_BYTES, IngestRequest, current_request
 from ingest_api.services import EXTENSION, Services
 from ingest_api.settings import Settings
@@ -28,9 +28,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect is no success to an agent
     app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
     app.extensions[EXTENSION] = Services(
-        settings, Database(settings, configure=refuse_old_schema), _storage(settings)
+        settings, Database(settings, configure=refuse_old_schema), Storage(settings)
     )
-    app.after_request(_discard_unread_body)
+    app.after_request(lambda response: current_request().discard_body_after(response))
     logs.register(app)
     problems.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
@@ -42,21 +42,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _storage(settings: Settings) -> Storage:
-    storage = Storage(settings)
+def prepare_to_serve(settings: Settings) -> None:
+    """Once, before the first worker starts. SchemaError on a schema that is behind or ahead. A
+    database or a storage that is not there yet is no reason not to start."""
     try:
-        storage.prepare()
+        Storage(settings).prepare()
     except IngestError as error:
-        _log.error("starting without storage, uploads get 503: %s", error.__cause__)
-    return storage
-
-
-def _discard_unread_body(response: Response) -> Response:
-    """A refused client may still be sending. Answer first, so that it can stop; then read on."""
-    request = current_request()
-    if request.has_unread_body:
-        response.call_on_close(request.discard_body)
-    return response
+        _log.error("starting without storage, uploads get 503: %s", error.cause)
+    check_before_serving(settings)
 
 
 def _enable_cors(app: Flask, settings: Settings) -> None:

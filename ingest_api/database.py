@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from time import monotonic
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -22,8 +22,13 @@ from ingest_api.settings import Settings
 USE_SECONDS = 4.0
 """How long a request may wait for a connection and its statements together."""
 
-CONNECT_SECONDS = 3
-APPLICATION_NAME = "ingest_api"
+_CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 3,
+    "application_name": "ingest_api",
+}
+# In another zone the first and the last day that Python knows cannot be read back.
+_IN_UTC = "SET timezone = 'UTC'"
 
 _T = TypeVar("_T")
 
@@ -54,12 +59,9 @@ def statement(name: str) -> bytes:
 def connect(settings: Settings) -> Connection:
     """One connection of its own, for commands and checks; psycopg.OperationalError if there is
     no server. In autocommit mode, like the pool's."""
-    return psycopg.connect(
-        settings.database_url,
-        autocommit=True,
-        connect_timeout=CONNECT_SECONDS,
-        application_name=APPLICATION_NAME,
-    )
+    connection = psycopg.connect(settings.database_url, **_CONNECTION)
+    connection.execute(_IN_UTC)
+    return connection
 
 
 class Database:
@@ -76,11 +78,7 @@ class Database:
         self._pool = ConnectionPool(
             settings.database_url,
             connection_class=BoundedConnection,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": CONNECT_SECONDS,
-                "application_name": APPLICATION_NAME,
-            },
+            kwargs=_CONNECTION,
             min_size=1,
             max_size=settings.database_pool_size,
             timeout=USE_SECONDS,
@@ -112,6 +110,7 @@ class Database:
 
     def _configure(self, connection: BoundedConnection) -> None:
         connection.deadline = monotonic() + USE_SECONDS
+        connection.execute(_IN_UTC)
         # The server gives up as well, so that no abandoned statement holds a lock for ever.
         connection.execute(f"SET statement_timeout = {int(USE_SECONDS * 1000)}")
         if self._configure_more:

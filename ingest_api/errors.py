@@ -33,6 +33,11 @@ class IngestError(Exception):
         self.errors = errors or {}
         super().__init__(self.detail)
 
+    @property
+    def cause(self) -> str:
+        """For the log, never for the client: what made this error, else its detail."""
+        return str(self.__cause__ or self.detail)
+
 
 # fmt: off
 class MissingToken(IngestError, status=401, code="missing_token",

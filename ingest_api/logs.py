@@ -11,6 +11,12 @@ from flask import Flask, Response, g, has_request_context
 from ingest_api.request import current_request
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_JSON = {
+    "()": "pythonjsonlogger.json.JsonFormatter",
+    "fmt": ["levelname", "name", "message"],
+    "rename_fields": {"levelname": "level", "name": "logger"},
+    "timestamp": "time",
+}
 _log = logging.getLogger("ingest_api.access")
 
 
@@ -19,14 +25,7 @@ def logging_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "json": {
-                "()": "pythonjsonlogger.json.JsonFormatter",
-                "fmt": ["levelname", "name", "message"],
-                "rename_fields": {"levelname": "level", "name": "logger"},
-                "timestamp": "time",
-            }
-        },
+        "formatters": {"json": _JSON},
         "filters": {"request_id": {"()": RequestIdFilter}},
         "handlers": {
             "stderr": {

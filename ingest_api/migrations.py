@@ -93,12 +93,7 @@ def apply(connection: Connection) -> Iterator[Migration]:
         try:
             _apply_one(connection, migration)
         except psycopg.Error as error:
-            reason = error.diag.message_primary or "the connection was lost"
-            cure = error.diag.message_hint or "mend the cause and run it again"
-            raise SchemaError(
-                f"Migration {migration.name} failed and was rolled back: {reason}. "
-                f"Nothing later was applied; {cure}"
-            ) from error
+            raise _failure(migration, error) from error
         yield migration
 
 
@@ -141,6 +136,16 @@ def _apply_one(connection: Connection, migration: Migration) -> None:
     else:
         connection.execute(migration.text)
         _record(connection, migration)
+
+
+def _failure(migration: Migration, error: psycopg.Error) -> SchemaError:
+    reason = error.diag.message_primary or "the connection was lost"
+    state = "was rolled back" if migration.in_transaction else "may be half done"
+    cure = error.diag.message_hint or "mend the cause and run it again"
+    return SchemaError(
+        f"Migration {migration.name} failed and {state}: {reason}. "
+        f"Nothing later was applied; {cure}"
+    )
 
 
 def _record(connection: Connection, migration: Migration) -> None:

@@ -1,4 +1,4 @@
-"""The nouns of the service as frozen dataclasses. No behaviour beyond naming and arithmetic."""
+"""The nouns of the service as frozen dataclasses. No behaviour."""
 
 from dataclasses import dataclass
 from datetime import datetime

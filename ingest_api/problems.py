@@ -26,7 +26,7 @@ def register(app: Flask) -> None:
 
 def _ingest_error(error: IngestError) -> Response:
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("%s: %s", error.code, error.__cause__ or error.detail)
+        _log.error("%s: %s", error.code, error.cause)
     response = _problem(
         error.status, error.code, error.detail, retryable=error.retryable, errors=error.errors
     )
@@ -38,7 +38,7 @@ def _ingest_error(error: IngestError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """What Flask and werkzeug raise: no such path, wrong method, wrong media type, bad JSON."""
+    """What Flask and werkzeug raise: no such path, wrong method."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     code = status.name.lower()
     response = _problem(status, code, _HTTP_DETAILS.get(status, status.description))
@@ -50,8 +50,6 @@ def _http_error(error: HTTPException) -> Response:
 _HTTP_DETAILS = {
     HTTPStatus.NOT_FOUND: "There is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see Allow",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body must be application/json",
-    HTTPStatus.BAD_REQUEST: "The body is not valid JSON",
 }
 
 
@@ -62,6 +60,21 @@ def _unexpected_error(error: Exception) -> Response:
     )
 
 
+def document(
+    status: HTTPStatus, code: str, detail: str, *, retryable: bool, request_id: str
+) -> dict[str, Any]:
+    """The members that every problem has."""
+    return {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+        "request_id": request_id,
+    }
+
+
 def _problem(
     status: HTTPStatus,
     code: str,
@@ -70,15 +83,7 @@ def _problem(
     retryable: bool = False,
     errors: dict[str, list[str]] | None = None,
 ) -> Response:
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "code": code,
-        "retryable": retryable,
-        "request_id": g.request_id,
-    }
+    body = document(status, code, detail, retryable=retryable, request_id=g.request_id)
     if errors:
         body["errors"] = errors
     g.error_code = code

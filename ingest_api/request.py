@@ -9,16 +9,17 @@ from contextlib import suppress
 from time import monotonic
 from typing import IO, Any, cast
 
-from flask import Request, request
+from flask import Request, Response, request
 from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import BadRequest as BadJson
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import UnsupportedMediaType as UnsupportedJson
 from werkzeug.formparser import MultiPartParser
 from werkzeug.sansio.multipart import File
 from werkzeug.utils import cached_property
 
 from ingest_api.errors import (
     BadRequest,
-    FileTooLarge,
     RequestTimeout,
     RequestTooLarge,
     TruncatedBody,
@@ -40,8 +41,9 @@ FORM_PARTS = 100
 JSON_BYTES = 64 * 1024
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 15.0
-"""How much of a refused body is read on, so that a client that is still sending it gets to read
-the answer instead of a reset connection; and for how long, because it holds a thread."""
+"""How much of a refused body is read on, if the limit is not more, so that a client that is still
+sending it gets to read the answer instead of a reset connection; and for how long, because it
+holds a thread."""
 
 
 class BodyStream:
@@ -70,7 +72,7 @@ class BodyStream:
 
     def discard(self) -> None:
         """Read on and forget, within bounds; a client that has gone is no error here."""
-        left = DISCARD_BYTES
+        left = max(DISCARD_BYTES, self._limit)
         with suppress(RequestTimeout, TruncatedBody):
             while not self.ended and left > 0:
                 data = self._read(READ_BYTES)
@@ -166,33 +168,35 @@ class IngestRequest(Request):
             limit=self.max_content_length or JSON_BYTES,
         )
 
-    @property
-    def has_unread_body(self) -> bool:
+    def discard_body_after(self, response: Response) -> Response:
+        """A refused client may still be sending. Answer first, so that it can stop; then read
+        on. For `after_request`."""
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
-        return has_body and not self.stream.ended
+        if has_body and not self.stream.ended:
+            response.call_on_close(self._discard_body)
+        return response
 
-    def discard_body(self) -> None:
-        """Read on what is still being sent after the answer, for a short while."""
+    def _discard_body(self) -> None:
         connection = self.environ.get("gunicorn.socket")
         if isinstance(connection, PatientSocket):
             connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 
-    def receive_chunk(self, incoming: Incoming, max_file_bytes: int) -> "MultiDict[str, str]":
+    def receive_chunk(self, incoming: Incoming) -> "MultiDict[str, str]":
         """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
 
         FileTooLarge, UnsupportedMediaType, BadRequest, TruncatedBody, RequestTimeout,
         ValidationFailed, and what `Incoming.write` raises.
         """
-        too_large = FileTooLarge(f"{FileTooLarge.message} of {max_file_bytes} bytes")
-        self.max_content_length = max_file_bytes + FORM_BYTES
+        # As much again for parts that a newer agent may send and this version ignores.
+        self.max_content_length = 2 * incoming.max_bytes + FORM_BYTES
         if (self.content_length or 0) > self.max_content_length:
-            raise too_large
+            raise incoming.too_large()
         parser = _UploadParser(incoming)
         try:
             form = self._parse(parser)
         except RequestTooLarge:
-            raise too_large from None
+            raise incoming.too_large() from None
         if not parser.chunk_files:
             raise ValidationFailed(
                 f"The file part {CHUNK_FILE} is missing",
@@ -222,8 +226,12 @@ def current_request() -> IngestRequest:
 
 
 def json_body() -> Any:
-    """The body as JSON; werkzeug's BadRequest and UnsupportedMediaType otherwise."""
+    """The body as JSON. UnsupportedMediaType, BadRequest, and what `BodyStream.read` raises."""
     try:
         return request.get_json()
+    except UnsupportedJson:
+        raise UnsupportedMediaType("The body must be application/json") from None
+    except BadJson:
+        raise BadRequest("The body is not valid JSON") from None
     except RecursionError:
         raise BadRequest("The JSON is nested too deeply") from None

@@ -12,14 +12,16 @@ from zoneinfo import ZoneInfo
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 from werkzeug.datastructures import MultiDict
 
-from ingest_api.devices import TOKEN_PATTERN, TOKEN_RULE
 from ingest_api.errors import InvalidInterval, NaiveTimestamp, ValidationFailed
 from ingest_api.models import INTEGER_MAX, Chunk, Device, Receipt, Recording
+from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
 # RFC 9562, section 4, with the spellings that other tools print: URN, braces, no dashes.
 _UUID = re.compile(
     r"(?:urn:uuid:)?(\{)?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?(1)\})", re.IGNORECASE
 )
+
+_DATE_AND_TIME = re.compile(r"[0-9W-]+[T ][0-9:.,]+(?:Z|[+-][0-9:.,]+)?")
 
 
 def parse_uuid(text: str) -> UUID:
@@ -45,13 +47,14 @@ class Uuid(fields.UUID):
 
 
 class IsoDateTime(fields.DateTime):
-    """ISO 8601 in printable ASCII (`fromisoformat` overlooks a NUL at the end)."""
+    """A date and a time in ISO 8601 (`fromisoformat` alone takes a date without a time, any
+    character between the two, and a NUL at the end)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        if not (value.isascii() and value.isprintable()):
+        value = value.upper()  # RFC 3339, section 5.6, allows a lower-case t and z as well
+        if not _DATE_AND_TIME.fullmatch(value):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
-        # RFC 3339, section 5.6, allows a lower-case t and z as well.
-        return super()._deserialize(value.upper(), attr, data, **kwargs)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class FormInteger(fields.Integer):

@@ -38,9 +38,10 @@ class Incoming:
 
     def __init__(self, descriptor: int, path: Path, max_bytes: int) -> None:
         self.path = path
+        self.twin = path.with_suffix(".twin")  # a second name, to put the file over another
         self.size = 0  # bytes written
+        self.max_bytes = max_bytes
         self._descriptor = descriptor
-        self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
 
     @property
@@ -52,13 +53,17 @@ class Incoming:
     def write(self, data: bytes) -> int:
         """Append all of `data`. FileTooLarge, StorageFull, StorageUnavailable."""
         self.size += len(data)
-        if self.size > self._max_bytes:
-            raise FileTooLarge(f"{FileTooLarge.message} of {self._max_bytes} bytes")
+        if self.size > self.max_bytes:
+            raise self.too_large()
         self._hash.update(data)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         return len(data)
+
+    def too_large(self) -> FileTooLarge:
+        """What to tell who sends more than `max_bytes`."""
+        return FileTooLarge(f"{FileTooLarge.message} of {self.max_bytes} bytes")
 
     def seek(self, offset: int) -> int:
         """The parser rewinds a part for its readers; this one has none."""
@@ -81,8 +86,8 @@ class Storage:
 
     @_disk_errors()
     def prepare(self) -> None:
-        """Make the folder when the service starts. When it is missing later, that is an error: it
-        may be a disk that is not mounted, and recordings must not go to the disk below it."""
+        """Make the folder, once, when the service starts. When it is missing later, that is an
+        error: a disk may have gone, and recordings must not go to the one below it."""
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for folder in missing:
@@ -94,12 +99,16 @@ class Storage:
         self.require_free_space()
         path = self.root / INCOMING / token_hex(16)
         descriptor = self._create(path)
+        file = Incoming(descriptor, path, self._max_bytes)
         try:
-            yield Incoming(descriptor, path, self._max_bytes)
+            yield file
         finally:
             with _disk_errors():
-                os.close(descriptor)
-                path.unlink(missing_ok=True)
+                try:
+                    os.close(descriptor)
+                finally:
+                    file.path.unlink(missing_ok=True)
+                    file.twin.unlink(missing_ok=True)
 
     @_disk_errors()
     def require_free_space(self) -> None:
@@ -166,9 +175,8 @@ def _link(incoming: Incoming, final: Path) -> None:
     except FileExistsError:
         # The id in the name stands for the bytes: this is the same upload. Its file may have been
         # damaged since, so the bytes in hand take its place.
-        twin = incoming.path.with_suffix(".twin")
-        os.link(incoming.path, twin)
-        twin.replace(final)
+        os.link(incoming.path, incoming.twin)
+        incoming.twin.replace(final)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,16 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from dotenv import find_dotenv, load_dotenv
 from local_postgres import LocalPostgres, PostgresError, die_with_parent
 
-SPEECH = Path("tests/data/speech-60s.ogg")
+from ingest_api.main import read_dotenv_file
+from ingest_api.settings import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -29,18 +32,18 @@ def main() -> None:
     """Run until a signal comes or a part dies."""
     if len(sys.argv) > 1:
         sys.exit("usage: scripts/serve   (settings come from the environment, see README.md)")
-    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, _interrupt)
-    load_dotenv(find_dotenv(usecwd=True))
-    data_dir = Path(os.environ.get("DATA_DIR", ".data")).absolute()
     try:
+        read_dotenv_file()
+        data_dir = Path(os.environ.get("DATA_DIR") or ".data").absolute()
         if os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"):
             _serve(data_dir)
         else:
             print("starting PostgreSQL ...", flush=True)
             with LocalPostgres(data_dir) as postgres:
                 _serve(data_dir, postgres)
-    except PostgresError as error:
+    except (PostgresError, SettingsError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         print("stopped", flush=True)
@@ -76,13 +79,19 @@ def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
 
 
 def _stop(service: subprocess.Popen[bytes]) -> None:
-    """Let uploads in flight finish, within reason; workers end when their master is gone."""
-    service.terminate()
-    try:
-        service.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        service.kill()
-        service.wait()
+    """Let uploads in flight finish, within reason.
+
+    Tell all of gunicorn's processes, again and again: one that is just being forked misses it.
+    """
+    for _ in range(STOP_SECONDS):
+        with suppress(ProcessLookupError):
+            os.killpg(service.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(1)
+            return
+    with suppress(ProcessLookupError):
+        os.killpg(service.pid, signal.SIGKILL)
+    service.wait()
 
 
 def _flask_ingest(environ: Mapping[str, str], *arguments: str) -> str:
@@ -151,9 +160,9 @@ Ctrl-C stops everything; the data stays.
 """
 
 
-_FIRST_DEVICE = """\
+_FIRST_DEVICE = f"""\
 Register a device (DATABASE_URL as now):
-  .venv/bin/flask ingest add-device"""
+  {shlex.quote(str(Path(sys.executable).with_name("flask")))} ingest add-device"""
 
 
 def _first_upload(base_url: str, device: Mapping[str, str]) -> str:
@@ -161,7 +170,7 @@ def _first_upload(base_url: str, device: Mapping[str, str]) -> str:
     fields |= {"start_ts": "2026-01-28T10:00:00Z", "end_ts": "2026-01-28T10:01:00Z"}
     fields |= {"codec": "opus", "sample_rate": "48000", "channels": "1"}
     form = " ".join(f"-F {name}={value}" for name, value in fields.items())
-    speech = shlex.quote(f"chunk_file=@{SPEECH}")
+    speech = shlex.quote(f"chunk_file=@{ROOT / 'tests/data/speech-60s.ogg'}")
     return f"""\
 Upload a minute of speech as the demo device:
   curl -sS -H 'Authorization: Bearer {device["token"]}' {form} -F {speech} \

@@ -23,6 +23,7 @@ from psycopg.rows import dict_row
 from ingest_api import devices
 from ingest_api.models import Device
 from ingest_api.settings import Settings
+from ingest_api.tokens import generate_token
 
 SPEECH = (Path(__file__).parent / "data" / "speech-60s.ogg").read_bytes()
 ADMIN_TOKEN = "admin-token-of-the-tests"
@@ -137,7 +138,7 @@ class Service:
 
     def recorder(self, **changes: Any) -> Recorder:
         """Register a device straight in the database."""
-        token = changes.pop("token", devices.generate_token())
+        token = changes.pop("token", generate_token())
         ids = {name: uuid4() for name in ("device_id", "point_id", "register_id")} | changes
         with self.connect() as connection:
             return Recorder(devices.create_device(connection, token=token, **ids), token)

@@ -22,9 +22,12 @@ def test_it_allows_the_named_origins_only(start_service) -> None:
     service = start_service(
         CORS_ENABLED="true", CORS_ORIGINS="https://shop.example, https://b.example"
     )
-    response = requests.options(f"{service.url}/api/v1/chunks", headers=PREFLIGHT)
-    assert response.headers["Access-Control-Allow-Origin"] == "https://shop.example"
-    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    for path in ("chunks", "admin/devices", "internal/chunks/x"):
+        response = requests.options(f"{service.url}/api/v1/{path}", headers=PREFLIGHT)
+        assert response.status_code == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+        assert "POST" in response.headers["Access-Control-Allow-Methods"]
+        assert "authorization" in response.headers["Access-Control-Allow-Headers"]
     # An error must be readable by the page as well.
     response = requests.post(f"{service.url}/api/v1/chunks", headers=ORIGIN)
     assert response.status_code == 401

@@ -32,6 +32,9 @@ def test_it_is_ok_when_an_upload_would_be(service: Service) -> None:
 def test_it_notices_that_the_storage_cannot_be_written(start_service) -> None:
     service = start_service()
     service.storage.rename(service.storage.with_name("unmounted"))
+    os.kill(service.workers()[0], signal.SIGKILL)  # nor does a new worker make the folder
+    eventually(lambda: service.log_path.read_text().count("Worker ready") == 3)
+    assert not service.storage.exists()
     status, body = _health(service)
     assert (status, body["status"], body["storage_writable"]) == (503, "degraded", False)
     assert body["db"] is True

@@ -64,3 +64,13 @@ def test_no_secret_is_ever_logged(start_service) -> None:
     for secret in (recorder.token, ADMIN_TOKEN, "internal-s3cret", "the-wrong-token", "nope!"):
         assert secret not in text
     assert all(line["level"] for line in service.log())  # every line is JSON
+
+
+def test_the_databases_password_is_never_logged(start_service) -> None:
+    service = start_service("postgresql://ingest:the-pass-word@127.0.0.1:1/ingest")
+    headers = {"Authorization": "Bearer some-token-or-other"}
+    assert requests.post(f"{service.url}/api/v1/chunks", headers=headers).status_code == 503
+    assert requests.get(f"{service.url}/health").status_code == 503
+    service.stop()
+    assert "refused" in service.log_path.read_text()
+    assert "the-pass-word" not in service.log_path.read_text()

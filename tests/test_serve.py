@@ -44,6 +44,8 @@ class Serve:
             stdout=subprocess.PIPE,
             stderr=(self.folder / "log").open("ab"),
             text=True,
+            # As for a shell's job in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
         assert self.process.stdout
         for line in self.process.stdout:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 import requests
 from support import (
@@ -234,6 +235,19 @@ def test_it_takes_every_instant_that_a_clock_may_show(
     assert file.parts[-3] == utc[:10]
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_zone_of_the_database_does_not_matter(start_service, new_database, zone: str) -> None:
+    url = new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET timezone = '{zone}'")
+    service = start_service(url)
+    recorder = service.recorder()
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+    for duplicate in (False, True):
+        response = service.upload(recorder, start_ts=first, end_ts=last)
+        assert (response.status_code, response.json()["duplicate"]) == (200, duplicate)
+
+
 @pytest.mark.parametrize(
     "filename", ["../../../etc/passwd", "/etc/passwd", "chunk.ogg\\..\\x", "ü" * 300, "a b;c"]
 )
@@ -257,6 +271,17 @@ def test_fields_and_files_it_does_not_know_are_ignored(
     assert response.status_code == 200
     assert service.rows(recorder)[0]["status"] == "QUEUED"
     assert [file.read_bytes() for file in service.files(recorder)] == [SPEECH]
+
+
+def test_a_file_it_does_not_know_takes_nothing_from_the_limit(service: Service) -> None:
+    recorder = service.recorder()
+    response = requests.post(
+        f"{service.url}/api/v1/chunks",
+        data=recorder.form(),
+        files={"video": ("v", b"v" * 2_000_000), "chunk_file": ("c", b"x" * 10_485_760)},
+        headers=recorder.headers,
+    )
+    assert response.status_code == 200
 
 
 def test_bytes_that_look_like_a_boundary_are_kept(service: Service, recorder: Recorder) -> None:

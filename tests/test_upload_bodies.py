@@ -1,5 +1,6 @@
 """POST /api/v1/chunks: bodies that are cut off, malformed, too large or too slow."""
 
+import json
 import socket
 import subprocess
 import time
@@ -169,10 +170,48 @@ FILE = PART.replace(b'"x"', b'"chunk_file"; filename="c"')
 def test_a_malformed_or_bloated_form_is_refused(
     service: Service, recorder: Recorder, body: bytes
 ) -> None:
-    response = _post(service, recorder, body)
-    assert response.status_code in {400, 422}
-    assert_problem(response, response.status_code, response.json()["code"])
+    assert_problem(_post(service, recorder, body), 400, "bad_request")
     service.assert_nothing_left(recorder)
+
+
+def test_a_body_without_a_length_is_an_empty_one(service: Service, recorder: Recorder) -> None:
+    with raw_upload(service, recorder) as connection:
+        assert read_status(connection) == 400
+    service.assert_nothing_left(recorder)
+
+
+MALFORMED_HEADS = {
+    b"nonsense\r\n\r\n": 400,
+    b"GET /\x00 HTTP/1.1\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n": 400,
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, br\r\n\r\n": 501,
+    b"GET / HTTP/1.1\r\nAuthorization: Bearer to ken\x01\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n": 431,
+    b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n": 414,
+    b"POST / HTTP/1.1\r\nExpect: miracles\r\n\r\n": 417,
+    b"GET /health/live HTTP/1.1\r\nSCRIPT_NAME: /x\r\nHost: x\r\n\r\n": 200,
+}
+
+
+@pytest.mark.parametrize("head", list(MALFORMED_HEADS), ids=lambda head: repr(head[:60]))
+def test_what_is_not_http_is_told_like_every_other_error(service: Service, head: bytes) -> None:
+    status = MALFORMED_HEADS[head]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(head)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    assert int(answer.split()[1]) == status
+    if status != 200:
+        headers, _, body = answer.partition("\r\n\r\n")
+        assert "Content-Type: application/problem+json" in headers
+        problem = json.loads(body)
+        assert problem["status"] == status
+        assert f"X-Request-ID: {problem['request_id']}" in headers
+        [line] = [li for li in service.log() if li.get("request_id") == problem["request_id"]]
+        assert (line["message"], line["status"]) == ("malformed request", status)
+    assert "to ken" not in service.log_path.read_text()
 
 
 @pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
@@ -203,19 +242,23 @@ def test_every_byte_before_the_boundary_is_kept(
     assert service.files(recorder)[0].read_bytes() == data
 
 
-def test_a_client_that_never_reads_its_answer_is_dropped_quietly(small: Service) -> None:
+def test_a_client_that_never_reads_its_answer_is_dropped_quietly(start_service) -> None:
+    small = start_service(WORKERS="1", THREADS="2", REQUEST_STALL_SECONDS="1")
     for _ in range(300):
         small.recorder()
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        connection.connect(("127.0.0.1", small.port))
-        request = (
-            f"GET /api/v1/admin/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}"
-        )
-        for _ in range(200):  # more answers than fit into the buffers between us
-            connection.sendall(f"{request}\r\n\r\n".encode())
-        time.sleep(4)
+    with socket.socket() as connection, socket.socket() as another:
+        _ask_without_reading(small, connection)
+        _ask_without_reading(small, another)  # both threads are taken
+        eventually(lambda: requests.get(f"{small.url}/health/live", timeout=10).ok)
     assert all(line["level"] == "INFO" for line in small.log())
+
+
+def _ask_without_reading(service: Service, connection: socket.socket) -> None:
+    request = "GET /api/v1/admin/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.connect(("127.0.0.1", service.port))
+    for _ in range(200):  # more answers than fit into the buffers between us
+        connection.sendall(f"{request}{ADMIN_TOKEN}\r\n\r\n".encode())
 
 
 def test_a_part_without_a_name_is_ignored(service: Service, recorder: Recorder) -> None:

@@ -15,10 +15,10 @@ blueprint = Blueprint("chunks", __name__)
 @blueprint.post("/chunks")
 def upload() -> ResponseReturnValue:
     device = authenticate_device()
-    settings, storage = services().settings, services().storage
+    storage = services().storage
     with storage.incoming() as incoming:
-        form = current_request().receive_chunk(incoming, settings.max_upload_size_bytes)
-        recording = load_recording(form, settings.naive_timestamp_zone)
+        form = current_request().receive_chunk(incoming)
+        recording = load_recording(form, services().settings.naive_timestamp_zone)
         receipt = accept_chunk(
             device, recording, incoming, storage=storage, database=services().database
         )

@@ -48,6 +48,6 @@ def _works(check: Callable[[], None]) -> bool:
     try:
         check()
     except IngestError as error:
-        _log.error("%s: %s", error.code, error.__cause__ or error.detail)
+        _log.error("%s: %s", error.code, error.cause)
         return False
     return True

@@ -1,0 +1,151 @@
+"""`flask ingest add-device` and its siblings."""
+
+import json
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import click
+
+from ingest_api import devices, queries
+from ingest_api.commands.common import TokenParameter, UuidParameter, as_json_option, database
+from ingest_api.models import Device
+from ingest_api.schemas import dump_device
+from ingest_api.tokens import generate_token
+
+_token_option = click.option(
+    "--token",
+    type=TokenParameter(),
+    help="The bearer token, or - to read it from standard input. Default: a new random one.",
+)
+_device_argument = click.argument("device_id", type=UuidParameter())
+
+
+@click.command()
+@click.option("--point-id", type=UuidParameter(), help="The shop. Default: a new id.")
+@click.option("--register-id", type=UuidParameter(), help="The cash register. Default: a new id.")
+@click.option("--device-id", type=UuidParameter(), help="The recorder. Default: a new id.")
+@_token_option
+@as_json_option
+@click.option("--agent-config", is_flag=True, help="Print the agent's configuration (YAML).")
+@click.option(
+    "--base-url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="For --agent-config: where agents reach this service.",
+)
+def add_device(
+    point_id: UUID | None,
+    register_id: UUID | None,
+    device_id: UUID | None,
+    token: str | None,
+    as_json: bool,
+    agent_config: bool,
+    base_url: str,
+) -> None:
+    """Register a recorder and print its token, which is shown this once."""
+    if as_json and agent_config:
+        raise click.UsageError("--json and --agent-config exclude each other")
+    token = token or generate_token()
+    with database() as connection:
+        device = devices.create_device(
+            connection,
+            device_id=device_id or uuid4(),
+            point_id=point_id or uuid4(),
+            register_id=register_id or uuid4(),
+            token=token,
+        )
+    if agent_config:
+        click.echo(_agent_config(device, token, base_url))
+    else:
+        _show_device(device, token, as_json)
+
+
+@click.command()
+@as_json_option
+def list_devices(as_json: bool) -> None:
+    """Show every recorder, newest first."""
+    with database() as connection:
+        found = queries.list_devices(connection)
+    if as_json:
+        click.echo(json.dumps([dump_device(device) for device in found], default=str))
+        return
+    if not found:
+        click.echo("no devices yet; add one with: flask ingest add-device")
+        return
+    row = "{:36}  {:36}  {:36}  {:8}  {}"
+    click.echo(row.format("DEVICE", "POINT", "REGISTER", "STATE", "LAST SEEN"))
+    now = datetime.now(UTC)
+    for device in found:
+        ids = map(str, (device.device_id, device.point_id, device.register_id))
+        state = "enabled" if device.is_enabled else "disabled"
+        click.echo(row.format(*ids, state, _ago(device.last_seen_at, now)))
+
+
+@click.command()
+@_device_argument
+@as_json_option
+def enable_device(device_id: UUID, as_json: bool) -> None:
+    """Let a disabled recorder upload again."""
+    _set_enabled(device_id, True, as_json)
+
+
+@click.command()
+@_device_argument
+@as_json_option
+def disable_device(device_id: UUID, as_json: bool) -> None:
+    """Refuse a recorder's uploads from now on; what it sent stays."""
+    _set_enabled(device_id, False, as_json)
+
+
+@click.command()
+@_device_argument
+@_token_option
+@as_json_option
+def rotate_token(device_id: UUID, token: str | None, as_json: bool) -> None:
+    """Give a recorder a new token; the old one stops working at once."""
+    token = token or generate_token()
+    with database() as connection:
+        device = devices.update_device(connection, device_id, token=token)
+    _show_device(device, token, as_json)
+
+
+def _set_enabled(device_id: UUID, is_enabled: bool, as_json: bool) -> None:
+    with database() as connection:
+        device = devices.update_device(connection, device_id, is_enabled=is_enabled)
+    _show_device(device, None, as_json)
+
+
+def _show_device(device: Device, token: str | None, as_json: bool) -> None:
+    values = dump_device(device) | ({"token": token} if token else {})
+    if as_json:
+        click.echo(json.dumps(values, default=str))
+        return
+    for name, value in values.items():
+        click.echo(f"{name:13} {value}")
+    if token:
+        click.echo("Keep the token now: it cannot be shown again.", err=True)
+
+
+def _agent_config(device: Device, token: str, base_url: str) -> str:
+    # Quoted as JSON, which is YAML as well.
+    return "\n".join(
+        (
+            "identifiers:",
+            f"  point_id: {json.dumps(str(device.point_id))}",
+            f"  register_id: {json.dumps(str(device.register_id))}",
+            f"  device_id: {json.dumps(str(device.device_id))}",
+            "ingest:",
+            f"  ingest_base_url: {json.dumps(base_url)}",
+            f"  ingest_token: {json.dumps(token)}",
+        )
+    )
+
+
+def _ago(instant: datetime | None, now: datetime) -> str:
+    if instant is None:
+        return "never"
+    seconds = max(0, int((now - instant).total_seconds()))
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
