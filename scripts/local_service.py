@@ -112,9 +112,10 @@ def _demo_device(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The device to try uploads with: registered on the first start, remembered after it."""
     if not file.exists():
         device = _flask_ingest(environ, "add-device", "--json")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(device)
+        unfinished = file.with_suffix(".new")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(device)
+        unfinished.replace(file)
     content: dict[str, str] = json.loads(file.read_text())
     return content
 
