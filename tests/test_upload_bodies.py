@@ -46,14 +46,18 @@ def _post(service: Service, recorder: Recorder, body: object, **headers: str) ->
     )
 
 
+def _send_and_hang_up(service: Service, recorder: Recorder, framing: str, body: bytes) -> int:
+    with raw_upload(service, recorder, framing) as connection:
+        connection.sendall(body)
+        connection.shutdown(socket.SHUT_WR)
+        return read_status(connection)
+
+
 def test_a_body_cut_off_at_any_byte_leaves_nothing(service: Service, recorder: Recorder) -> None:
     body = multipart(recorder.form(), b"x" * 100)
 
     def cut(length: int) -> int:
-        with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
-            connection.sendall(body[:length])
-            connection.shutdown(socket.SHUT_WR)
-            return read_status(connection)
+        return _send_and_hang_up(service, recorder, f"Content-Length: {len(body)}", body[:length])
 
     with ThreadPoolExecutor(16) as pool:
         statuses = list(pool.map(cut, range(len(body))))
@@ -67,10 +71,8 @@ def test_a_large_body_cut_off_leaves_nothing(
     service: Service, recorder: Recorder, length: int
 ) -> None:
     body = multipart(recorder.form(), SPEECH)
-    with raw_upload(service, recorder, f"Content-Length: {len(body)}") as connection:
-        connection.sendall(body[:length])
-        connection.shutdown(socket.SHUT_WR)
-        assert read_status(connection) == 400
+    declared = f"Content-Length: {len(body)}"
+    assert _send_and_hang_up(service, recorder, declared, body[:length]) == 400
     service.assert_nothing_left(recorder)
 
 
@@ -89,10 +91,7 @@ def test_a_content_length_that_is_too_large_is_a_cut_off_body(
     service: Service, recorder: Recorder
 ) -> None:
     body = multipart(recorder.form(), SPEECH)
-    with raw_upload(service, recorder, f"Content-Length: {len(body) + 5}") as connection:
-        connection.sendall(body)
-        connection.shutdown(socket.SHUT_WR)
-        assert read_status(connection) == 400
+    assert _send_and_hang_up(service, recorder, f"Content-Length: {len(body) + 5}", body) == 400
     service.assert_nothing_left(recorder)
 
 
@@ -100,9 +99,7 @@ def test_a_content_length_that_is_too_small_is_refused(
     service: Service, recorder: Recorder
 ) -> None:
     body = multipart(recorder.form(), SPEECH)
-    with raw_upload(service, recorder, f"Content-Length: {len(body) - 20}") as connection:
-        connection.sendall(body)
-        assert read_status(connection) == 400
+    assert _send_and_hang_up(service, recorder, f"Content-Length: {len(body) - 20}", body) == 400
     service.assert_nothing_left(recorder)
 
 
@@ -118,10 +115,8 @@ def test_a_chunked_body_that_ends_badly_leaves_nothing(
     service: Service, recorder: Recorder, end: bytes
 ) -> None:
     body = multipart(recorder.form(), b"x" * 1000)
-    with raw_upload(service, recorder, "Transfer-Encoding: chunked") as connection:
-        connection.sendall(b"%x\r\n" % len(body) + body + b"\r\n" + end)
-        connection.shutdown(socket.SHUT_WR)
-        assert read_status(connection) == 400
+    chunked = b"%x\r\n" % len(body) + body + b"\r\n" + end
+    assert _send_and_hang_up(service, recorder, "Transfer-Encoding: chunked", chunked) == 400
     service.assert_nothing_left(recorder)
 
 
