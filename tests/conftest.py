@@ -1,5 +1,6 @@
 """Real servers for the tests: one PostgreSQL and one service a session, more on demand."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ from support import Recorder, Service
 from ingest_api import migrations
 
 _numbers = count(1)
+os.umask(0o022)  # the usual one: some tests look at modes
 
 
 @pytest.fixture(scope="session")
