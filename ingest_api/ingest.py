@@ -33,7 +33,7 @@ def accept_chunk(
     """Store a received file under its final name, then record it. An upload that was accepted
     before gets the receipt of the first time, and its file back if that was lost.
 
-    DeviceMismatch, IdentityMismatch, EmptyFile; StorageFull, StorageUnavailable,
+    DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull, StorageUnavailable,
     DatabaseUnavailable: then the agent sends again, and that completes this upload.
     """
     _require_own(device, recording)

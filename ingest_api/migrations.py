@@ -1,12 +1,13 @@
 """The schema and its history: which migrations there are, which were applied, applying the rest.
 
-The files are in `sql/migrations`. How operators see this is in `cli.py`.
+The files are in `sql/migrations`. How operators see this is in `commands/migrate.py`.
 """
 
 import hashlib
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -129,13 +130,11 @@ def check_before_serving(settings: Settings) -> None:
 
 
 def _apply_one(connection: Connection, migration: Migration) -> None:
-    if migration.in_transaction:
-        with connection.transaction():
-            connection.execute(migration.text)
-            _record(connection, migration)
-    else:
+    with connection.transaction() if migration.in_transaction else nullcontext():
         connection.execute(migration.text)
-        _record(connection, migration)
+        queries.insert_applied_migration(
+            connection, version=migration.version, name=migration.name, sha256=migration.sha256
+        )
 
 
 def _failure(migration: Migration, error: psycopg.Error) -> SchemaError:
@@ -145,12 +144,6 @@ def _failure(migration: Migration, error: psycopg.Error) -> SchemaError:
     return SchemaError(
         f"Migration {migration.name} failed and {state}: {reason}. "
         f"Nothing later was applied; {cure}"
-    )
-
-
-def _record(connection: Connection, migration: Migration) -> None:
-    queries.insert_applied_migration(
-        connection, version=migration.version, name=migration.name, sha256=migration.sha256
     )
 
 

@@ -157,7 +157,7 @@ class _UploadBody:
 
 
 class IngestRequest(Request):
-    """A request whose body is read strictly; `max_content_length` is the view's to set."""
+    """A request whose body is read strictly: as an upload, or as JSON of up to JSON_BYTES."""
 
     @cached_property
     def stream(self) -> BodyStream:  # type: ignore[override]

@@ -95,7 +95,8 @@ class Storage:
 
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:
-        """A new temporary file, gone at the end whatever happens."""
+        """A new temporary file, gone at the end whatever happens. StorageFull,
+        StorageUnavailable."""
         self.require_free_space()
         path = self.root / INCOMING / token_hex(16)
         descriptor = self._create(path)

@@ -8,14 +8,16 @@ import uuid
 from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
+from flask import Flask
 from gunicorn.http import errors as http
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest_api.patient_socket import PatientSocket
 from ingest_api.problems import document
+from ingest_api.services import EXTENSION
 from ingest_api.settings import Settings
 
 _MALFORMED = {
@@ -31,8 +33,9 @@ class UploadWorker(ThreadWorker):
     """`ThreadWorker` on patient sockets."""
 
     def load_wsgi(self) -> None:
-        self.settings = Settings.from_environ()
         super().load_wsgi()
+        application = cast(Flask, self.wsgi)
+        self.settings: Settings = application.extensions[EXTENSION].settings
         self.log.info("Worker ready (pid: %s)", self.pid)
 
     def handle(self, conn: TConn) -> Any:

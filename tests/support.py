@@ -216,30 +216,22 @@ def assert_problem(
     return problem
 
 
-def multipart(
-    form: Mapping[str, Any], data: bytes | None, *, boundary: str = "XyZ-boundary"
-) -> bytes:
-    """A multipart body, to be bent by a test."""
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in form.items()
-    ]
-    if data is not None:
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="chunk_file"; filename="c"'
-        parts.append(f"{head}\r\nContent-Type: audio/ogg\r\n\r\n".encode() + data + b"\r\n")
-    return b"".join(parts) + f"--{boundary}--\r\n".encode()
+def multipart(form: Mapping[str, Any], data: bytes) -> bytes:
+    """A multipart body with the boundary XyZ-boundary, to be bent by a test."""
+    part = "--XyZ-boundary\r\nContent-Disposition: form-data; name="
+    fields = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in form.items())
+    file = f'{part}"chunk_file"; filename="c"\r\nContent-Type: audio/ogg\r\n\r\n'
+    return f"{fields}{file}".encode() + data + b"\r\n--XyZ-boundary--\r\n"
 
 
 @contextmanager
-def raw_upload(
-    service: Service, recorder: Recorder, *headers: str, boundary: str = "XyZ-boundary"
-) -> Iterator[socket.socket]:
+def raw_upload(service: Service, recorder: Recorder, *headers: str) -> Iterator[socket.socket]:
     """A connection on which the head of an upload was sent; the body is the test's business."""
     head = [
         "POST /api/v1/chunks HTTP/1.1",
         f"Host: 127.0.0.1:{service.port}",
         f"Authorization: Bearer {recorder.token}",
-        f"Content-Type: multipart/form-data; boundary={boundary}",
+        "Content-Type: multipart/form-data; boundary=XyZ-boundary",
         *headers,
     ]
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
