@@ -2,6 +2,7 @@
 mobile network would hold a thread until the service is restarted."""
 
 import socket
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -9,6 +10,8 @@ from gunicorn.http.errors import NoMoreData
 
 RECEIVE_BYTES = 256 * 1024
 """Read at once. gunicorn's 1 MiB, copied as it is cut up, costs each connection several MiB."""
+
+LINGER_SECONDS = 2.0
 
 
 class RequestTimedOut(NoMoreData, TimeoutError):
@@ -22,6 +25,8 @@ class PatientSocket(socket.socket):
 
     stall: float
     deadline: float
+    in_head = True  # the request's head is not complete
+    timed_out = False  # a read did
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         patience = min(self.stall, self.deadline - monotonic())
@@ -31,6 +36,7 @@ class PatientSocket(socket.socket):
         try:
             return super().recv(min(bufsize, RECEIVE_BYTES), flags)
         except TimeoutError:
+            self.timed_out = True
             raise RequestTimedOut from None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
@@ -38,3 +44,15 @@ class PatientSocket(socket.socket):
             super().sendall(data, flags)
         except TimeoutError:
             raise RequestTimedOut from None
+
+    def linger(self) -> None:
+        """End our side and wait a little for the peer to end its own: a close while bytes are still
+        on their way resets the connection, and the peer may lose the answer (RFC 9112, 9.6)."""
+        self.deadline = monotonic() + LINGER_SECONDS
+        with suppress(OSError):
+            self.settimeout(None)
+            self.shutdown(socket.SHUT_WR)
+            while self.recv(RECEIVE_BYTES):
+                pass
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RD)  # whoever closes it now need not wait

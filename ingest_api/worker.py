@@ -6,7 +6,9 @@ import logging
 import socket
 import uuid
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
+from selectors import EVENT_READ
 from time import monotonic
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from gunicorn.http import errors as http
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from ingest_api.errors import RequestTimeout
 from ingest_api.patient_socket import PatientSocket
 from ingest_api.problems import document
 from ingest_api.services import EXTENSION
@@ -30,7 +33,8 @@ _log = logging.getLogger("ingest_api.access")
 
 
 class UploadWorker(ThreadWorker):
-    """`ThreadWorker` on patient sockets."""
+    """`ThreadWorker` on patient sockets. A thread is for a client that has something to say: a new
+    connection waits for its first byte in the poller, as a kept-alive one does for its next."""
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -38,34 +42,76 @@ class UploadWorker(ThreadWorker):
         self.settings: Settings = application.extensions[EXTENSION].settings
         self.log.info("Worker ready (pid: %s)", self.pid)
 
+    def enqueue_req(self, conn: TConn) -> None:
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = monotonic() + self.settings.request_stall_seconds
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def murder_pending(self) -> None:
+        """Tell those that never said anything that their time is up."""
+        now = monotonic()
+        while self.pending_conns and (self.pending_conns[0].timeout or 0) <= now:
+            conn = self.pending_conns.popleft()
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "silent")
+            conn.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """A worker that stops waits no longer for the silent than for the kept-alive."""
+        super()._cap_keepalive(deadline)  # type: ignore[misc]  # not in typeshed yet
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout or deadline, deadline)
+
     def handle(self, conn: TConn) -> Any:
         """One request: its time begins when its first byte can be read."""
         if not isinstance(conn.sock, PatientSocket):
             conn.sock = PatientSocket(fileno=conn.sock.detach())
             conn.sock.stall = self.settings.request_stall_seconds
         conn.sock.deadline = monotonic() + self.settings.request_deadline_seconds
-        return super().handle(conn)
+        conn.sock.in_head = True
+        keep = super().handle(conn)
+        if conn.sock.timed_out and conn.sock.in_head:
+            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
+        if not keep:
+            conn.sock.linger()  # here: gunicorn would do it in the thread that all others wait for
+        return keep
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """The head is complete: from here on the application answers."""
+        cast(PatientSocket, conn.sock).in_head = False
+        return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse what is not HTTP, of which the application never hears."""
         if not isinstance(exc, http.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        status = _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST)
-        request_id = uuid.uuid4().hex
         # The name only: the text may quote a header, and so a token.
-        fields = {"status": status.value, "code": type(exc).__name__, "client": addr and addr[0]}
-        _log.info("malformed request", extra=fields | {"request_id": request_id})
-        with suppress(OSError):
-            write_nonblock(client, _refusal(status, request_id))
+        name = type(exc).__name__
+        _refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
+
+
+def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
+    """Answer and log in place of the application."""
+    request_id = uuid.uuid4().hex
+    fields = {"status": status.value, "code": reason, "client": addr and addr[0]}
+    _log.info("malformed request", extra=fields | {"request_id": request_id})
+    with suppress(OSError):
+        write_nonblock(client, _refusal(status, request_id))
 
 
 def _refusal(status: HTTPStatus, request_id: str) -> bytes:
+    late = status is HTTPStatus.REQUEST_TIMEOUT
     problem = document(
         status,
         status.name.lower(),
-        "The request is not HTTP as this server takes it",
-        retryable=False,
+        RequestTimeout.message if late else "The request is not HTTP as this server takes it",
+        retryable=late,
         request_id=request_id,
     )
     body = json.dumps(problem)

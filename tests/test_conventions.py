@@ -108,7 +108,7 @@ LAYERS: dict[str, set[str]] = {
     "problems": {"errors"},
     "logs": {"request"},
     "auth": {"errors", "models", "queries", "services", "tokens"},
-    "worker": {"patient_socket", "problems", "services", "settings"},
+    "worker": {"errors", "patient_socket", "problems", "services", "settings"},
     "main": {"settings"},
     "cli": {"commands"},
     "commands": {
