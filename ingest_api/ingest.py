@@ -17,6 +17,7 @@ from ingest_api.errors import (
     InvalidToken,
 )
 from ingest_api.models import INTEGER_MAX, Device, NewChunk, Receipt, Recording
+from ingest_api.steps import Step, passed
 from ingest_api.storage import Incoming, Storage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +41,7 @@ def accept_chunk(
     if not incoming.size:
         raise EmptyFile
     chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
-    storage.commit(incoming, chunk.file_path)
+    storage.commit(incoming, chunk.file_path, chunk.start_ts)
     try:
         with database.connection() as connection:
             inserted = queries.insert_chunk(connection, chunk)
@@ -49,9 +50,11 @@ def accept_chunk(
         raise InvalidToken from None  # the device was deleted meanwhile
     if known is None:
         raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
-    if known.file_path != chunk.file_path:
-        # Recorded before its device was moved to another register: that is its place.
-        storage.commit(incoming, known.file_path)
+    passed(Step.COMMITTED)
+    if known.file_path != chunk.file_path or not storage.holds(known.file_path):
+        # It was recorded before its device was moved to another register, and that is its place;
+        # or retention took away the file of the first time just before the row was written anew.
+        storage.commit(incoming, known.file_path, known.start_ts)
     return Receipt(known, duplicate=inserted is None)
 
 

@@ -5,18 +5,32 @@ What is in a file, and whether a row points at it, is not this module's business
 
 import errno
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from time import monotonic
 
 from ingest_api.errors import FileTooLarge, StorageFull, StorageUnavailable
 from ingest_api.settings import Settings
+from ingest_api.steps import Step, passed
 
 INCOMING = ".incoming"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
+
 REMEMBERED_FOLDERS = 50_000  # about 10 MB
+REMEMBERED_SECONDS = 3600.0
+REMEMBERED_AGE = timedelta(days=2)
+REMOVED_AGE = timedelta(days=3)
+"""A process remembers which folders it found durable: those for recordings younger than
+REMEMBERED_AGE, for up to REMEMBERED_SECONDS. `remove` takes away empty folders only of recordings
+older than REMOVED_AGE, so never one that any process remembers: another process might be making it
+anew, and not have come to its sync yet."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -59,6 +73,7 @@ class Incoming:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
+        passed(Step.WRITTEN)
         return len(data)
 
     def too_large(self) -> FileTooLarge:
@@ -73,6 +88,21 @@ class Incoming:
     def sync(self) -> None:
         """Return when the bytes would survive a power cut."""
         os.fsync(self._descriptor)
+        passed(Step.SYNCED)
+
+    def discard(self) -> None:
+        """Close it and take its temporary names away; what is stored under another name stays.
+
+        A disk that fails here must not turn a stored upload into a failed one, nor hide why one
+        failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
+        """
+        try:
+            os.close(self._descriptor)
+            self.path.unlink(missing_ok=True)
+            self.twin.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("a temporary file was left behind: %s", error)
+        passed(Step.CLEANED)
 
 
 class Storage:
@@ -83,6 +113,7 @@ class Storage:
         self._max_bytes = settings.max_upload_size_bytes
         self._min_free_bytes = settings.min_free_bytes
         self._durable_folders: set[str] = set()
+        self._remembered_until = 0.0
 
     @_disk_errors()
     def prepare(self) -> None:
@@ -99,17 +130,12 @@ class Storage:
         StorageUnavailable."""
         self.require_free_space()
         path = self.root / INCOMING / token_hex(16)
-        descriptor = self._create(path)
-        file = Incoming(descriptor, path, self._max_bytes)
+        file = Incoming(self._create(path), path, self._max_bytes)
+        passed(Step.OPENED)
         try:
             yield file
         finally:
-            with _disk_errors():
-                try:
-                    os.close(descriptor)
-                finally:
-                    file.path.unlink(missing_ok=True)
-                    file.twin.unlink(missing_ok=True)
+            file.discard()
 
     @_disk_errors()
     def require_free_space(self) -> None:
@@ -120,7 +146,7 @@ class Storage:
             raise StorageFull(f"Only {free} bytes are free, {self._min_free_bytes} are reserved")
 
     @_disk_errors()
-    def commit(self, incoming: Incoming, file_path: str) -> None:
+    def commit(self, incoming: Incoming, file_path: str, recorded_at: datetime) -> None:
         """Give a received file its final name, durably: when this returns, a power cut leaves
         the file, whole, under `file_path`. The same file may be committed again.
 
@@ -129,15 +155,23 @@ class Storage:
         """
         incoming.sync()
         final = self.root / file_path
+        durable = self._remembered_folders(recorded_at)
         try:
-            self._make_folder(final.parent)
+            self._make_folder(final.parent, durable)
             _link(incoming, final)
         except FileNotFoundError:
             # Somebody removed a folder that this process remembers having made.
-            self._durable_folders.clear()
-            self._make_folder(final.parent)
+            durable.clear()
+            self._make_folder(final.parent, durable)
             _link(incoming, final)
+        passed(Step.LINKED)
         _sync_folder(final.parent)
+        passed(Step.FOLDER_SYNCED)
+
+    @_disk_errors()
+    def holds(self, file_path: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.root / file_path).exists()
 
     def probe(self) -> None:
         """Find out by writing whether an upload could be stored now. StorageFull,
@@ -154,20 +188,30 @@ class Storage:
             path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
             return os.open(path, flags, FILE_MODE)
 
-    def _make_folder(self, folder: Path) -> None:
+    def _make_folder(self, folder: Path, durable: set[str]) -> None:
         """Make `folder` below the root, its entry and those above it synced.
 
-        Also for a folder that exists already, once a process: another worker may have made it
-        a moment ago and not have come to its sync yet.
+        Also one that exists already, unless it is among the `durable`: another worker may have
+        made it a moment ago and not have come to its sync yet.
         """
-        if folder == self.root or str(folder) in self._durable_folders:
+        if folder == self.root or str(folder) in durable:
             return
-        self._make_folder(folder.parent)
+        self._make_folder(folder.parent, durable)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        passed(Step.FOLDER_MADE)
         _sync_folder(folder.parent)
-        if len(self._durable_folders) >= REMEMBERED_FOLDERS:
-            self._durable_folders.clear()
-        self._durable_folders.add(str(folder))
+        durable.add(str(folder))
+
+    def _remembered_folders(self, recorded_at: datetime) -> set[str]:
+        """The folders that this process need not sync for a recording of that time; more can be
+        added."""
+        if datetime.now(UTC) - recorded_at > REMEMBERED_AGE:
+            return set()
+        expired = monotonic() > self._remembered_until
+        if expired or len(self._durable_folders) >= REMEMBERED_FOLDERS:
+            self._durable_folders = set()
+            self._remembered_until = monotonic() + REMEMBERED_SECONDS
+        return self._durable_folders
 
 
 def _link(incoming: Incoming, final: Path) -> None:

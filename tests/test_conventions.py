@@ -96,12 +96,13 @@ LAYERS: dict[str, set[str]] = {
     "models": set(),
     "tokens": set(),
     "patient_socket": set(),
+    "steps": set(),
     "database": {"errors", "settings"},
     "queries": {"database", "models"},
     "migrations": {"database", "models", "queries", "settings"},
-    "storage": {"errors", "settings"},
+    "storage": {"errors", "settings", "steps"},
     "devices": {"database", "errors", "models", "queries", "tokens"},
-    "ingest": {"database", "errors", "models", "queries", "storage"},
+    "ingest": {"database", "errors", "models", "queries", "steps", "storage"},
     "schemas": {"errors", "models", "tokens"},
     "request": {"errors", "patient_socket", "storage"},
     "services": {"database", "settings", "storage"},
@@ -117,6 +118,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "blueprints": {
         *("auth", "devices", "errors", "ingest", "queries", "request", "schemas", "services"),
+        "steps",
     },
     "app": {
         *("blueprints", "database", "errors", "logs", "migrations", "problems"),

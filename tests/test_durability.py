@@ -1,8 +1,10 @@
 """200 means: synced, named, synced again, committed. The order of these steps, as taken."""
 
 import errno
+import math
 import os
 import sys
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 from uuid import uuid4
@@ -153,10 +155,11 @@ def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Any) -> None:
 def test_the_folders_it_remembers_are_bounded(tmp_path: Any, database_url: str) -> None:
     storage = Storage(_settings(tmp_path, database_url))
     storage.prepare()
+    storage._remembered_until = math.inf
     storage._durable_folders.update(str(number) for number in range(50_000))
     with storage.incoming() as incoming:
         incoming.write(b"x")
-        storage.commit(incoming, "audio/a/b/c.ogg")
+        storage.commit(incoming, "audio/a/b/c.ogg", datetime.now(UTC))
     assert len(storage._durable_folders) < 10
     assert (tmp_path / "audio/a/b/c.ogg").read_bytes() == b"x"
 

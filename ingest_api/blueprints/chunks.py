@@ -8,6 +8,7 @@ from ingest_api.ingest import accept_chunk
 from ingest_api.request import current_request
 from ingest_api.schemas import dump_receipt, load_recording
 from ingest_api.services import services
+from ingest_api.steps import Step, passed
 
 blueprint = Blueprint("chunks", __name__)
 
@@ -22,4 +23,5 @@ def upload() -> ResponseReturnValue:
         receipt = accept_chunk(
             device, recording, incoming, storage=storage, database=services().database
         )
+    passed(Step.ANSWERING)
     return jsonify(dump_receipt(receipt))
