@@ -14,21 +14,28 @@ from typing import Any, TypeAlias, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ingest_api.errors import DatabaseUnavailable
 from ingest_api.settings import Settings
 
-USE_SECONDS = 4.0
-"""How long a request may wait for a connection and its statements together."""
+USE_SECONDS = 2.0
+"""How long one use may wait for a connection and its statements together. An upload uses the
+database twice and is answered within 5 s; /health uses it once and has 3 s."""
 
 _CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 3,
     "application_name": "ingest_api",
 }
+# A session that cannot write (`default_transaction_read_only`, a standby) is refused when it is
+# opened: it would stay as it is when the server has long become writable.
+_WRITABLE = {"target_session_attrs": "read-write"}
 # In another zone the first and the last day that Python knows cannot be read back.
 _IN_UTC = "SET timezone = 'UTC'"
+
+# What the server's state explains, and not the statement.
+_FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 
 _T = TypeVar("_T")
 
@@ -47,6 +54,20 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         return super().wait(gen, interval, timeout)
 
 
+class _Pool(ConnectionPool[BoundedConnection]):
+    """A pool that can tell why it has no connection to lend."""
+
+    refusal: Exception | None = None  # of the last attempt to connect, when that failed
+
+    def _connect(self, timeout: float | None = None) -> BoundedConnection:
+        self.refusal = None
+        try:
+            return super()._connect(timeout)
+        except Exception as error:
+            self.refusal = error
+            raise
+
+
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 
@@ -56,10 +77,12 @@ def statement(name: str) -> bytes:
     return files("ingest_api.sql").joinpath("queries", f"{name}.sql").read_bytes()
 
 
-def connect(settings: Settings) -> Connection:
+def connect(settings: Settings, *, seconds: float | None = None) -> Connection:
     """One connection of its own, for commands and checks; psycopg.OperationalError if there is
-    no server. In autocommit mode, like the pool's."""
-    connection = psycopg.connect(settings.database_url, **_CONNECTION)
+    no server, or if its statements together take longer than `seconds`. In autocommit mode, like
+    the pool's."""
+    connection = BoundedConnection.connect(settings.database_url, **_CONNECTION)
+    connection.deadline = None if seconds is None else monotonic() + seconds
     connection.execute(_IN_UTC)
     return connection
 
@@ -75,10 +98,10 @@ class Database:
         self, settings: Settings, *, configure: Callable[[Connection], None] | None = None
     ) -> None:
         self._configure_more = configure
-        self._pool = ConnectionPool(
+        self._pool = _Pool(
             settings.database_url,
             connection_class=BoundedConnection,
-            kwargs=_CONNECTION,
+            kwargs=_CONNECTION | _WRITABLE,
             min_size=1,
             max_size=settings.database_pool_size,
             timeout=USE_SECONDS,
@@ -86,7 +109,7 @@ class Database:
             # instead of waiting for the end of an ever longer back-off.
             reconnect_timeout=USE_SECONDS,
             configure=self._configure,
-            check=_require_open,
+            check=self._require_open,
             open=False,
         )
 
@@ -101,7 +124,9 @@ class Database:
                 connection.deadline = deadline
                 with _closed_on_failure(connection):
                     yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
+        except PoolTimeout as error:
+            raise DatabaseUnavailable from self._pool.refusal or error
+        except _FAILURES as error:
             raise DatabaseUnavailable from error
 
     def close(self) -> None:
@@ -116,25 +141,27 @@ class Database:
         if self._configure_more:
             self._configure_more(connection)
 
+    def _require_open(self, connection: Connection) -> None:
+        """Find a connection that the server has closed, without a round trip.
+
+        An idle connection has nothing to say: if its socket is readable, the server hung up. It
+        has restarted perhaps, so the other connections go as well: the pool would find them dead
+        one by one, with ever longer pauses.
+        """
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            connection.close()
+            self._pool.drain()
+            raise psycopg.OperationalError("The server has closed the connection")
+
 
 @contextmanager
 def _closed_on_failure(connection: Connection) -> Iterator[None]:
-    """A connection whose statement was cut short is in no known state: the pool must not reuse
-    it."""
+    """A connection whose statement was cut short is in no known state, and one that can only read
+    may stay so: the pool must not reuse it."""
     try:
         yield
-    except psycopg.OperationalError:
+    except _FAILURES:
         connection.close()
         raise
-
-
-def _require_open(connection: Connection) -> None:
-    """Find a connection that the server has closed, without a round trip.
-
-    An idle connection has nothing to say: if its socket is readable, the server hung up (or is
-    about to), and the pool's own check, which sends a statement, may find out what it said.
-    """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        ConnectionPool.check_connection(connection)

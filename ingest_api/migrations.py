@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from time import sleep
 
 import psycopg
 
@@ -20,6 +21,7 @@ from ingest_api.models import AppliedMigration
 from ingest_api.settings import Settings
 
 OLDEST_POSTGRESQL = 15
+LOCK_POLL_SECONDS = 0.2
 NO_TRANSACTION = b"-- migrate: no transaction\n"
 
 _log = logging.getLogger(__name__)
@@ -87,7 +89,9 @@ def apply(connection: Connection) -> Iterator[Migration]:
     find nothing to do. `connection` must be in autocommit mode. Raises SchemaError.
     """
     _require_supported_server(connection)
-    queries.lock_migrations(connection)
+    while not queries.try_lock_migrations(connection):
+        # Not a wait in the server: an index that is built concurrently would wait for this one.
+        sleep(LOCK_POLL_SECONDS)
     queries.limit_lock_waits(connection)
     queries.create_schema_migrations(connection)
     for migration in pending(connection):

@@ -54,7 +54,7 @@ class Chunk(Recording):
     file_path: str
     file_size_bytes: int
     sha256: bytes | None  # None: stored by the earlier service
-    status: str  # UPLOADED, QUEUED, PROCESSING, DONE or ERROR
+    status: str  # UPLOADED, QUEUED, PROCESSING, DONE, ERROR or PRUNED
     created_at: datetime
 
 
@@ -67,6 +67,57 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class ChunkFile:
+    """What a row says of its file."""
+
+    chunk_id: UUID
+    file_path: str
+    file_size_bytes: int
+    sha256: bytes | None
+    status: str
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which chunks retention is to remove: those to which all of it applies."""
+
+    statuses: tuple[str, ...]
+    received_before: datetime | None = None
+    point_id: UUID | None = None
+    device_id: UUID | None = None
+    recorded_from: datetime | None = None  # what overlaps the time from here
+    recorded_until: datetime | None = None  # to here
+
+
+@dataclass(frozen=True)
+class StatusCount:
+    """How many chunks of one status, and how large."""
+
+    status: str
+    chunks: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MarkedChunk:
+    """A chunk that retention has marked, and when it was received."""
+
+    chunk_id: UUID
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class PrunedFile:
+    """A chunk that retention removes."""
+
+    chunk_id: UUID
+    file_path: str
+    file_size_bytes: int
+    start_ts: datetime
+
+
+@dataclass(frozen=True)
 class AppliedMigration:
     """A row of `schema_migrations`."""
 
@@ -74,3 +125,24 @@ class AppliedMigration:
     name: str
     sha256: str
     applied_at: datetime
+
+
+@dataclass(frozen=True)
+class ServerSetting:
+    """A setting of PostgreSQL, and where its value comes from: a row of `pg_settings`."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """Whom PostgreSQL takes us for, and which limits we meet there. -1: no limit."""
+
+    role: str
+    database: str
+    is_superuser: bool
+    role_connection_limit: int
+    database_connection_limit: int
+    in_recovery: bool  # a standby, which cannot be written

@@ -3,12 +3,25 @@
 No decisions here. Errors are psycopg's.
 """
 
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database import Connection, statement
-from ingest_api.models import AppliedMigration, Chunk, Device, NewChunk
+from ingest_api.models import (
+    AppliedMigration,
+    Chunk,
+    ChunkFile,
+    Device,
+    MarkedChunk,
+    NewChunk,
+    PrunedFile,
+    Selection,
+    ServerSetting,
+    Session,
+    StatusCount,
+)
 
 
 def find_device_by_token(connection: Connection, token_hash: str) -> Device | None:
@@ -68,8 +81,8 @@ def get_chunk(connection: Connection, chunk_id: UUID) -> Chunk | None:
         return cursor.fetchone()
 
 
-def ping(connection: Connection) -> None:
-    connection.execute(statement("ping"))
+def probe(connection: Connection) -> None:
+    connection.execute(statement("probe"))
 
 
 def create_schema_migrations(connection: Connection) -> None:
@@ -81,8 +94,9 @@ def has_schema_migrations(connection: Connection) -> bool:
         return bool(cursor.execute(statement("has_schema_migrations")).fetchone())
 
 
-def lock_migrations(connection: Connection) -> None:
-    connection.execute(statement("lock_migrations"))
+def try_lock_migrations(connection: Connection) -> bool:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(statement("try_lock_migrations")).fetchone())
 
 
 def limit_lock_waits(connection: Connection) -> None:
@@ -101,3 +115,93 @@ def insert_applied_migration(
         statement("insert_applied_migration"),
         {"version": version, "name": name, "sha256": sha256},
     )
+
+
+def get_server_clock(connection: Connection) -> datetime:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        now: datetime = cursor.execute(statement("get_server_clock")).fetchall()[0]
+        return now
+
+
+def list_server_settings(connection: Connection) -> list[ServerSetting]:
+    with connection.cursor(row_factory=class_row(ServerSetting)) as cursor:
+        return cursor.execute(statement("list_server_settings")).fetchall()
+
+
+def get_session(connection: Connection) -> Session:
+    with connection.cursor(row_factory=class_row(Session)) as cursor:
+        return cursor.execute(statement("get_session")).fetchall()[0]
+
+
+def list_invalid_indexes(connection: Connection) -> list[str]:
+    """Their names, as SQL takes them."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(statement("list_invalid_indexes")).fetchall()
+
+
+def estimate_chunks(connection: Connection) -> int:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        chunks: int = cursor.execute(statement("estimate_chunks")).fetchall()[0]
+        return chunks
+
+
+def list_chunk_files(connection: Connection, *, after: UUID, page: int) -> list[ChunkFile]:
+    """Up to `page` rows whose ids come behind `after`."""
+    with connection.cursor(row_factory=class_row(ChunkFile)) as cursor:
+        cursor.execute(statement("list_chunk_files"), {"after": after, "page": page})
+        return cursor.fetchall()
+
+
+def get_chunk_files(connection: Connection, chunk_ids: list[UUID]) -> list[ChunkFile]:
+    with connection.cursor(row_factory=class_row(ChunkFile)) as cursor:
+        cursor.execute(statement("get_chunk_files"), {"chunk_ids": chunk_ids})
+        return cursor.fetchall()
+
+
+def filter_known_paths(connection: Connection, file_paths: list[str]) -> list[str]:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute(statement("filter_known_paths"), {"file_paths": file_paths})
+        return cursor.fetchall()
+
+
+def mark_file_missing(
+    connection: Connection, chunk_ids: list[UUID], *, error_message: str
+) -> list[UUID]:
+    """The ids of those that were marked."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute(
+            statement("mark_file_missing"),
+            {"chunk_ids": chunk_ids, "error_message": error_message},
+        )
+        return cursor.fetchall()
+
+
+def count_prunable(connection: Connection, selection: Selection) -> list[StatusCount]:
+    """Of every status, whatever the selection's."""
+    with connection.cursor(row_factory=class_row(StatusCount)) as cursor:
+        return cursor.execute(statement("count_prunable"), vars(selection)).fetchall()
+
+
+def mark_pruned(
+    connection: Connection,
+    selection: Selection,
+    *,
+    status: str,
+    received_from: datetime | None,
+    batch: int,
+) -> list[MarkedChunk]:
+    """Up to `batch` chunks of one status, received not before `received_from`."""
+    values = vars(selection) | {"status": status, "received_from": received_from, "batch": batch}
+    with connection.cursor(row_factory=class_row(MarkedChunk)) as cursor:
+        # Planned for these very values: only so can the partial indexes be used.
+        return cursor.execute(statement("mark_pruned"), values, prepare=False).fetchall()
+
+
+def list_pruned(connection: Connection, *, batch: int) -> list[UUID]:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(statement("list_pruned"), {"batch": batch}).fetchall()
+
+
+def delete_pruned(connection: Connection, chunk_ids: list[UUID]) -> list[PrunedFile]:
+    with connection.cursor(row_factory=class_row(PrunedFile)) as cursor:
+        return cursor.execute(statement("delete_pruned"), {"chunk_ids": chunk_ids}).fetchall()

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Turn what the disk says into what the client is told."""
     try:
         yield
@@ -63,7 +63,7 @@ class Incoming:
         """Of what was written so far; 32 bytes."""
         return self._hash.digest()
 
-    @_disk_errors()
+    @disk_errors()
     def write(self, data: bytes) -> int:
         """Append all of `data`. FileTooLarge, StorageFull, StorageUnavailable."""
         self.size += len(data)
@@ -84,7 +84,7 @@ class Incoming:
         """The parser rewinds a part for its readers; this one has none."""
         return offset
 
-    @_disk_errors()
+    @disk_errors()
     def sync(self) -> None:
         """Return when the bytes would survive a power cut."""
         os.fsync(self._descriptor)
@@ -115,14 +115,14 @@ class Storage:
         self._durable_folders: set[str] = set()
         self._remembered_until = 0.0
 
-    @_disk_errors()
+    @disk_errors()
     def prepare(self) -> None:
         """Make the folder, once, when the service starts. When it is missing later, that is an
         error: a disk may have gone, and recordings must not go to the one below it."""
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for folder in missing:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:
@@ -137,7 +137,7 @@ class Storage:
         finally:
             file.discard()
 
-    @_disk_errors()
+    @disk_errors()
     def require_free_space(self) -> None:
         """StorageFull when less than MIN_FREE_BYTES are free for this user."""
         status = os.statvfs(self.root)
@@ -145,7 +145,7 @@ class Storage:
         if free < self._min_free_bytes:
             raise StorageFull(f"Only {free} bytes are free, {self._min_free_bytes} are reserved")
 
-    @_disk_errors()
+    @disk_errors()
     def commit(self, incoming: Incoming, file_path: str, recorded_at: datetime) -> None:
         """Give a received file its final name, durably: when this returns, a power cut leaves
         the file, whole, under `file_path`. The same file may be committed again.
@@ -165,10 +165,10 @@ class Storage:
             self._make_folder(final.parent, durable)
             _link(incoming, final)
         passed(Step.LINKED)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
         passed(Step.FOLDER_SYNCED)
 
-    @_disk_errors()
+    @disk_errors()
     def holds(self, file_path: str) -> bool:
         """Whether there is a file of this name."""
         return (self.root / file_path).exists()
@@ -179,7 +179,7 @@ class Storage:
         with self.incoming() as file:
             file.write(b"x")
 
-    @_disk_errors()
+    @disk_errors()
     def _create(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -199,7 +199,7 @@ class Storage:
         self._make_folder(folder.parent, durable)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         passed(Step.FOLDER_MADE)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         durable.add(str(folder))
 
     def _remembered_folders(self, recorded_at: datetime) -> set[str]:
@@ -224,7 +224,7 @@ def _link(incoming: Incoming, final: Path) -> None:
         incoming.twin.replace(final)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

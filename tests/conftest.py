@@ -56,6 +56,22 @@ def service(
     assert running.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def _module_service(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., str]
+) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("module-service"), new_database()).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def emptied(_module_service: Service) -> Service:
+    """A service that has stored nothing yet, for commands that look at everything there is."""
+    _module_service.forget_everything()
+    return _module_service
+
+
 @pytest.fixture
 def start_service(
     tmp_path: Path, new_database: Callable[..., str]

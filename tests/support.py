@@ -2,18 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import requests
@@ -83,6 +86,8 @@ class Recorder:
 class Service:
     """A running service: gunicorn on a port of its own."""
 
+    prefix: Sequence[str] = ()  # a command that runs it in other surroundings
+
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
         self.folder = folder
         self.database_url = database_url
@@ -106,7 +111,7 @@ class Service:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ingest_api"],
+                [*self.prefix, sys.executable, "-m", "ingest_api"],
                 env=clean_environ(**self.settings),
                 cwd=self.folder,
                 stdout=log,
@@ -164,6 +169,28 @@ class Service:
             timeout=60,
         )
 
+    def upload_at_once(
+        self, recorder: Recorder, chunks: Sequence[bytes]
+    ) -> list[requests.Response]:
+        """Each over a connection of its own, and each answered within 5 s."""
+        with ThreadPoolExecutor(len(chunks)) as threads:
+            answers = list(threads.map(partial(self.upload, recorder), chunks))
+        assert max(answer.elapsed for answer in answers) < timedelta(seconds=5)
+        return answers
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Its status and its body, told within 3 s."""
+        response = requests.get(f"{self.url}/health", timeout=10)
+        assert response.elapsed < timedelta(seconds=3)
+        return response.status_code, response.json()
+
+    def forget_everything(self) -> None:
+        """Remove all chunks and all that is in the storage."""
+        with self.connect() as connection:
+            connection.execute("TRUNCATE audio_chunks")
+        for folder in self.storage.iterdir():
+            shutil.rmtree(folder)
+
     def end_its_connections(self) -> None:
         """Terminate the service's sessions, as an administrator may, and wait till they are gone.
         (A statement sent while its session is ending fails, and the upload gets a 503.)"""
@@ -214,6 +241,42 @@ def assert_problem(
     if status in {503, 507}:
         assert int(response.headers["Retry-After"]) > 0
     return problem
+
+
+CHUNKS = [b"chunk %d" % number for number in range(20)]
+
+
+def assert_outage(
+    service: Service, recorder: Recorder, status: int, code: str, *, broken: str, cause: str
+) -> None:
+    """While a fault lasts, CHUNKS are refused in time, also all at once; /health says what is
+    broken, and the log why; nothing is left lying about."""
+    seen = len(service.log())
+    with ThreadPoolExecutor(1) as thread:
+        health = thread.submit(service.health)
+        for answer in service.upload_at_once(recorder, CHUNKS):
+            assert assert_problem(answer, status, code)["retryable"] is True
+    parts = {part: part != broken for part in ("db", "storage_writable")}
+    told_status, told = health.result()
+    assert (told_status, told) == (503, told | parts | {"status": "degraded"})
+    assert requests.get(f"{service.url}/health/live").status_code == 200
+    errors = [line["message"] for line in service.log()[seen:] if line["level"] == "ERROR"]
+    assert any(line.startswith(f"{code}: ") and cause in line for line in errors), errors
+    assert not service.temporary_files()
+
+
+def assert_recovery(service: Service, recorder: Recorder) -> None:
+    """Once the fault is gone and without a restart, CHUNKS are accepted at the first try: each has
+    one row and one file."""
+    answers = service.upload_at_once(recorder, CHUNKS)
+    assert {answer.status_code for answer in answers} == {200}, service.log_path.read_text()
+    paths = sorted(service.storage / answer.json()["stored_path"] for answer in answers)
+    assert paths == service.files(recorder)
+    assert {row["chunk_id"] for row in service.rows(recorder)} == {
+        UUID(answer.json()["chunk_id"]) for answer in answers
+    }
+    assert service.health()[1]["status"] == "ok"
+    assert not service.temporary_files()
 
 
 def multipart(form: Mapping[str, Any], data: bytes) -> bytes:
@@ -268,12 +331,17 @@ def is_alive(pid: int) -> bool:
 
 
 def flask_ingest(
-    database_url: str, *arguments: str, stdin: str | None = None, **settings: str
+    database_url: str,
+    *arguments: str,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    **settings: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run `flask ingest ...` as an operator does."""
     return subprocess.run(
         [sys.executable, "-m", "flask", "ingest", *arguments],
         env=clean_environ(DATABASE_URL=database_url, **settings),
+        cwd=cwd,
         input=stdin,
         capture_output=True,
         text=True,

@@ -102,6 +102,9 @@ LAYERS: dict[str, set[str]] = {
     "migrations": {"database", "models", "queries", "settings"},
     "storage": {"errors", "settings", "steps"},
     "devices": {"database", "errors", "models", "queries", "tokens"},
+    "stored_files": {"errors", "models", "storage"},
+    "fsck": {"database", "models", "queries", "stored_files"},
+    "retention": {"database", "models", "queries", "stored_files"},
     "ingest": {"database", "errors", "models", "queries", "steps", "storage"},
     "schemas": {"errors", "models", "tokens"},
     "request": {"errors", "patient_socket", "storage"},
@@ -112,9 +115,13 @@ LAYERS: dict[str, set[str]] = {
     "worker": {"errors", "patient_socket", "problems", "services", "settings"},
     "main": {"settings"},
     "cli": {"commands"},
+    "doctor": {
+        *("database", "doctor", "errors", "migrations", "models", "queries", "settings"),
+        "storage",
+    },
     "commands": {
-        *("commands", "database", "devices", "errors", "migrations", "models"),
-        *("queries", "schemas", "settings", "tokens"),
+        *("commands", "database", "devices", "doctor", "errors", "migrations", "models"),
+        *("fsck", "logs", "queries", "retention", "schemas", "settings", "stored_files", "tokens"),
     },
     "blueprints": {
         *("auth", "devices", "errors", "ingest", "queries", "request", "schemas", "services"),

@@ -1,6 +1,5 @@
 """200 means: synced, named, synced again, committed. The order of these steps, as taken."""
 
-import errno
 import math
 import os
 import sys
@@ -10,18 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-import pytest
 from local_postgres import LocalPostgres
 from support import SPEECH, Recorder, Service, flask_ingest
 from werkzeug.datastructures import MultiDict
 
 from ingest_api import devices, ingest
 from ingest_api.database import Database, connect
-from ingest_api.errors import StorageFull, StorageUnavailable
 from ingest_api.models import Recording
 from ingest_api.schemas import load_recording
 from ingest_api.settings import Settings
-from ingest_api.storage import Incoming, Storage
+from ingest_api.storage import Storage
 
 
 def _settings(tmp_path: Any, database_url: str) -> Settings:
@@ -68,14 +65,14 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
     finally:
         sys.setprofile(None)
         database.close()
-    folders_made = ["fsync in _sync_folder", "done"] * 5  # audio, point, register, day, hour
+    folders_made = ["fsync in sync_folder", "done"] * 5  # audio, point, register, day, hour
     assert steps == [
         "fsync in Incoming.sync",
         "done",
         *folders_made,
         "link in _link",
         "done",
-        "fsync in _sync_folder",
+        "fsync in sync_folder",
         "done",
         "insert_chunk",
     ]
@@ -135,21 +132,6 @@ def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
     assert answer["duplicate"] is False
     assert service.files(recorder) == [service.storage / answer["stored_path"]]
     assert len(service.rows(recorder)) == 1
-
-
-def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Any) -> None:
-    full = os.open("/dev/full", os.O_WRONLY)
-    read_only = os.open("/dev/null", os.O_RDONLY)
-    try:
-        with pytest.raises(StorageFull) as caught:
-            Incoming(full, tmp_path, 100).write(b"x")
-        assert isinstance(caught.value.__cause__, OSError)
-        assert caught.value.__cause__.errno == errno.ENOSPC
-        with pytest.raises(StorageUnavailable):
-            Incoming(read_only, tmp_path, 100).write(b"x")
-    finally:
-        os.close(full)
-        os.close(read_only)
 
 
 def test_the_folders_it_remembers_are_bounded(tmp_path: Any, database_url: str) -> None:

@@ -110,9 +110,14 @@ def empty_url(new_database: Callable[..., str]) -> str:
     return new_database(migrated=False)
 
 
+def _lines(template: str) -> list[str]:
+    """One for each migration."""
+    return [template.format(migration.name) for migration in migrations.available()]
+
+
 def test_it_makes_the_schema_and_says_so(empty_url: str, database_url: str) -> None:
     result = flask_ingest(empty_url, "migrate")
-    assert (result.returncode, result.stdout) == (0, "applied 0001_initial\n")
+    assert (result.returncode, result.stdout.splitlines()) == (0, _lines("applied {}"))
     again = flask_ingest(empty_url, "migrate")
     assert (again.returncode, again.stdout) == (0, "the schema is up to date\n")
     assert _schema(empty_url) == _schema(database_url)
@@ -128,7 +133,10 @@ def test_four_processes_at_once_apply_each_migration_once(
     ]
     outputs = [process.communicate(timeout=60)[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4
-    assert sorted(outputs) == ["applied 0001_initial\n"] + ["the schema is up to date\n"] * 3
+    assert sorted(output.splitlines() for output in outputs) == [
+        _lines("applied {}"),
+        *[["the schema is up to date"]] * 3,
+    ]
     assert _schema(empty_url) == _schema(database_url)
 
 
@@ -179,18 +187,18 @@ def test_two_devices_with_one_token_are_named_as_the_reason(empty_url: str) -> N
 
 def test_status_and_dry_run_change_nothing(empty_url: str) -> None:
     status = flask_ingest(empty_url, "migrate", "--status")
-    assert (status.returncode, status.stdout) == (1, "0001_initial  pending\n")
+    assert (status.returncode, status.stdout.splitlines()) == (1, _lines("{}  pending"))
     dry_run = flask_ingest(empty_url, "migrate", "--dry-run")
-    assert (dry_run.returncode, dry_run.stdout) == (0, "would apply 0001_initial\n")
+    assert (dry_run.returncode, dry_run.stdout.splitlines()) == (0, _lines("would apply {}"))
     as_json = flask_ingest(empty_url, "migrate", "--dry-run", "--json")
-    assert json.loads(as_json.stdout) == {"would_apply": ["0001_initial"]}
+    assert json.loads(as_json.stdout) == {"would_apply": _lines("{}")}
     with psycopg.connect(empty_url) as connection:
         [tables] = connection.execute(
             "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
         ).fetchone()
     assert tables == 0
     applied = flask_ingest(empty_url, "migrate", "--json")
-    assert json.loads(applied.stdout) == {"applied": ["0001_initial"]}
+    assert json.loads(applied.stdout) == {"applied": _lines("{}")}
     status = flask_ingest(empty_url, "migrate", "--status")
     assert status.returncode == 0
     assert status.stdout.startswith("0001_initial  applied 20")

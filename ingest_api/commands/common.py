@@ -1,9 +1,11 @@
 """What the commands share: how they reach the database, their parameters, and `--json`."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 import click
@@ -43,18 +45,77 @@ class TokenParameter(click.ParamType[str]):
         return token
 
 
+class DurationParameter(click.ParamType[timedelta]):
+    """A length of time such as 90d, 12h, 30min or 45s."""
+
+    name = "duration"
+    _units: ClassVar = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value)
+        if not match:
+            self.fail(f"{value!r} is not a duration such as 90d, 12h, 30min or 45s", param, ctx)
+        return timedelta(**{self._units[match[2]]: int(match[1])})
+
+
+class InstantParameter(click.ParamType[datetime]):
+    """A date and time with an offset from UTC."""
+
+    name = "instant"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        try:
+            instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except ValueError:
+            instant = None
+        if instant is None or instant.tzinfo is None:
+            example = "2026-01-28T10:00:00Z or 2026-01-28T10:00:00+01:00"
+            self.fail(f"{value!r} is not a time with its offset, such as {example}", param, ctx)
+        return instant
+
+
+class CouldNotRun(click.ClickException):
+    """For commands whose exit status 1 means something else."""
+
+    exit_code = 2
+
+
 @contextmanager
-def database() -> Iterator[Connection]:
-    """A connection, with every expected failure turned into a sentence and exit status 1."""
+def database(failure: type[click.ClickException] = click.ClickException) -> Iterator[Connection]:
+    """A connection, with every expected failure turned into a sentence and an exit status."""
     try:
         with connect(Settings.from_environ()) as connection:
             yield connection
     except SettingsError as error:
-        raise click.ClickException(f"these settings must be changed:\n{error}") from None
-    except (SchemaError, IngestError) as error:
-        raise click.ClickException(str(error)) from None
+        raise failure(f"these settings must be changed:\n{error}") from None
+    except SchemaError as error:
+        raise failure(str(error)) from None
+    except IngestError as error:
+        cause = f" ({error.cause})" if error.cause != error.detail else ""
+        raise failure(f"{error}{cause}") from None
     except psycopg.errors.UndefinedTable:
-        raise click.ClickException("the schema is missing; run: flask ingest migrate") from None
+        raise failure("the schema is missing; run: flask ingest migrate") from None
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
-        raise click.ClickException(f"the database failed (DATABASE_URL): {reason}") from None
+        raise failure(f"the database failed (DATABASE_URL): {reason}") from None
+
+
+@contextmanager
+def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A function that takes the number of steps done; it draws a bar when a person is watching."""
+    if not sys.stderr.isatty():
+        yield lambda _steps: None
+        return
+    with click.progressbar(length=max(length, 1), label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def printable(text: str) -> str:
+    """A file name as text, whatever bytes it has on disk."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

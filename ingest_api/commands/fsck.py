@@ -1,0 +1,127 @@
+"""`flask ingest fsck`."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from time import monotonic
+
+import click
+
+from ingest_api import fsck as check
+from ingest_api import migrations, queries
+from ingest_api.commands.common import (
+    CouldNotRun,
+    DurationParameter,
+    as_json_option,
+    database,
+    printable,
+    progress_bar,
+)
+from ingest_api.settings import Settings
+from ingest_api.stored_files import StoredFiles
+
+_UPLOAD_SLACK_SECONDS = 60
+
+
+@dataclass
+class _Tally:
+    """What was looked at and found so far."""
+
+    rows: int = 0
+    files: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended without deleting anything.")
+@click.option("--checksums", is_flag=True, help="Read every file and compare its SHA-256.")
+@click.option(
+    "--grace",
+    type=DurationParameter(),
+    default="1h",
+    show_default=True,
+    help="How old a file without a row must be to count: younger ones may be arriving.",
+)
+@as_json_option
+def fsck(repair: bool, checksums: bool, grace: timedelta, as_json: bool) -> None:
+    """Compare the rows with the files, both ways.
+
+    Finds rows whose file is gone (missing_file), is of another size (wrong_size) or, with
+    --checksums, of other content (wrong_checksum); files without a row (stray_file); and temporary
+    files of processes that died (stale_temporary).
+
+    --repair marks the rows whose file is gone as ERROR, moves stray files into .lost+found below
+    AUDIO_STORAGE_DIR, and removes stale temporary files. It deletes nothing else and touches no
+    damaged file. The service may go on running.
+
+    Exit status 0: clean; 1: something was found; 2: could not run. --json prints a line for each
+    finding and one with the summary at the end.
+    """
+    started = monotonic()
+    tally = _Tally()
+    with database(CouldNotRun) as connection:
+        migrations.require_current(connection)
+        settings = Settings.from_environ()
+        _require_patience(grace, settings)
+        files = StoredFiles(settings.audio_storage_dir)
+        if queries.list_chunk_files(connection, after=check.FIRST_ID, page=1):
+            files.require_recordings()
+        run = check.Check(connection, files, grace.total_seconds(), checksums, repair)
+        for finding in _findings(run, tally, queries.estimate_chunks(connection)):
+            tally.found[finding.kind.value] += 1
+            tally.repaired += finding.repaired
+            _show(finding, as_json)
+    _summarize(tally, monotonic() - started, as_json)
+    if tally.found:
+        raise click.exceptions.Exit(1)
+
+
+def _require_patience(grace: timedelta, settings: Settings) -> None:
+    least = settings.request_deadline_seconds + _UPLOAD_SLACK_SECONDS
+    if grace.total_seconds() < least:
+        raise CouldNotRun(
+            f"--grace must be at least {least}s: an upload may take REQUEST_DEADLINE_SECONDS"
+        )
+
+
+def _findings(run: check.Check, tally: _Tally, estimate: int) -> Iterator[check.Finding]:
+    with progress_bar(estimate, "rows ") as advance:
+
+        def rows_done(number: int) -> None:
+            tally.rows += number
+            advance(number)
+
+        yield from run.rows(rows_done)
+    with progress_bar(max(estimate, tally.rows), "files") as advance:
+
+        def files_done(number: int) -> None:
+            tally.files += number
+            advance(number)
+
+        yield from run.stray_files(files_done)
+    yield from run.temporary_files()
+
+
+def _show(finding: check.Finding, as_json: bool) -> None:
+    path = printable(finding.file_path)
+    if as_json:
+        click.echo(json.dumps(asdict(finding) | {"file_path": path}, default=str))
+        return
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)  # the bar is drawn anew below this line
+    click.echo(f"{finding.kind:15}  {path}  {printable(finding.detail)}")
+
+
+def _summarize(tally: _Tally, seconds: float, as_json: bool) -> None:
+    if as_json:
+        counts = {kind.value: tally.found[kind.value] for kind in check.Kind}
+        totals = {"rows": tally.rows, "files": tally.files, "seconds": round(seconds, 1)}
+        click.echo(json.dumps({"summary": totals | counts | {"repaired": tally.repaired}}))
+        return
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(tally.found.items()))
+    verdict = f"{kinds}; {tally.repaired} repaired" if tally.found else "clean"
+    click.echo(f"{tally.rows} rows and {tally.files} files in {seconds:.1f} s: {verdict}")

@@ -1,0 +1,84 @@
+"""The database as the service reaches it: does it answer, what is it set to, has it our schema."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+
+import psycopg
+
+from ingest_api import queries
+from ingest_api.database import Connection, connect
+from ingest_api.doctor import server
+from ingest_api.doctor.clock import judge_difference
+from ingest_api.doctor.findings import Finding, fail, ok, one_line, split_advice, warn
+from ingest_api.doctor.settings import Reading
+from ingest_api.migrations import SchemaError, require_current
+
+ANSWER_SECONDS = 5.0
+"""For all statements together: no upload would wait as long."""
+
+
+def check_database(reading: Reading) -> Iterator[Finding]:
+    if reading.lacks("DATABASE_URL"):
+        return
+    try:
+        with closing(connect(reading.settings, seconds=ANSWER_SECONDS)) as connection:
+            yield from _check_answer(connection)
+            yield from _granted("PostgreSQL", partial(_check_server, connection, reading))
+            yield from _granted("database schema", partial(_check_schema, connection))
+            yield from _granted("database indexes", partial(_check_indexes, connection))
+    except psycopg.OperationalError as error:
+        cure = "start PostgreSQL, or correct DATABASE_URL; PostgreSQL's log may say more"
+        yield fail("database", f"does not answer: {one_line(error)}", cure)
+
+
+def _granted(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of a check, or that PostgreSQL refused it."""
+    try:
+        yield from check()
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        cure = "let the role in DATABASE_URL own the database's tables, or GRANT it the right"
+        yield fail(name, f"cannot be checked: {one_line(error)}", cure)
+
+
+def _check_answer(connection: Connection) -> Iterator[Finding]:
+    before = datetime.now(UTC)
+    theirs = queries.get_server_clock(connection)
+    took = datetime.now(UTC) - before
+    yield ok("database", f"answers within {took.total_seconds() * 1000:.1f} ms")
+    # They looked at their clock about half a round trip after we had looked at ours.
+    yield judge_difference(theirs - (before + took / 2))
+
+
+def _check_server(connection: Connection, reading: Reading) -> Iterator[Finding]:
+    settings = {setting.name: setting for setting in queries.list_server_settings(connection)}
+    session = queries.get_session(connection)
+    yield server.judge_version(connection.info.server_version)
+    yield from server.judge_durability(settings, session)
+    yield server.judge_writable(settings, session)
+    yield server.judge_role(session)
+    if not reading.lacks("WORKERS", "DATABASE_POOL_SIZE"):
+        workers, pool_size = reading.settings.workers, reading.settings.database_pool_size
+        yield server.judge_connections(settings, session, workers, pool_size)
+
+
+def _check_schema(connection: Connection) -> Iterator[Finding]:
+    try:
+        require_current(connection)
+    except SchemaError as error:
+        message, advice = split_advice(str(error))
+        yield fail("database schema", message, advice or "upgrade PostgreSQL")
+    else:
+        yield ok("database schema", "is that of this version")
+
+
+def _check_indexes(connection: Connection) -> Iterator[Finding]:
+    invalid = queries.list_invalid_indexes(connection)
+    for index in invalid:
+        message = f"{index} is invalid: it is kept up to date, but no query uses it"
+        yield warn("database indexes", message, f"REINDEX INDEX CONCURRENTLY {index}")
+    if not invalid:
+        yield ok("database indexes", "are valid")

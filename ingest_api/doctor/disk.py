@@ -1,0 +1,82 @@
+"""The disk below AUDIO_STORAGE_DIR: its file system, and how much fits on it."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ingest_api.doctor.findings import Finding, fail, ok, warn
+from ingest_api.doctor.settings import Reading
+
+_NETWORK = {"9p", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "nfs", "nfs4", "smb3"}
+_MEMORY = {"ramfs", "tmpfs"}
+_ROOM = "remove what is no longer needed, enlarge the disk, or move AUDIO_STORAGE_DIR"
+
+
+def check_disk(reading: Reading) -> Iterator[Finding]:
+    root = reading.settings.audio_storage_dir
+    yield judge_file_system(_file_system_type(root))
+    status = os.statvfs(root)
+    if not reading.lacks("MIN_FREE_BYTES"):
+        block = status.f_frsize
+        free, total = status.f_bavail * block, status.f_blocks * block
+        yield judge_free_space(free, total, reading.settings.min_free_bytes)
+    if status.f_files:  # some, such as btrfs, do not count them
+        yield judge_free_inodes(status.f_favail, status.f_files)
+
+
+def _file_system_type(folder: Path) -> str:
+    """As in /proc/self/mountinfo, see proc_pid_mountinfo(5); "" when it is not told."""
+    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    mount = re.search(r"^mnt_id:\s*(\d+)$", info, re.MULTILINE)
+    mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+    line = mount and re.search(rf"^{mount[1]} .* - (\S+) ", mounts, re.MULTILINE)
+    return line[1] if line else ""
+
+
+def judge_file_system(kind: str) -> Finding:
+    name = "storage file system"
+    cure = "let AUDIO_STORAGE_DIR name a folder of a local disk"
+    if kind in _MEMORY:
+        return fail(name, f"is {kind}, which is memory: a power cut loses all of it", cure)
+    if kind in _NETWORK:
+        return warn(name, f"is {kind}, a network share: its server decides what fsync means", cure)
+    if kind == "overlay":
+        cure = "mount a volume at AUDIO_STORAGE_DIR"
+        return warn(name, f"is {kind}: the recordings go when the container goes", cure)
+    return ok(name, f"is {kind or 'not known'}")
+
+
+def judge_free_space(free: int, total: int, reserve: int) -> Finding:
+    """All in bytes; `reserve` is MIN_FREE_BYTES."""
+    name = "storage space"
+    found = f"{_size(free)} of {_size(total)} are free"
+    stop = f"below {_size(reserve)} (MIN_FREE_BYTES) uploads get 507"
+    if free < reserve:
+        return fail(name, f"{found}; {stop}", _ROOM)
+    if free < 2 * reserve or free * 10 < total:
+        return warn(name, f"{found}, which is little; {stop}", _ROOM)
+    return ok(name, f"{found}; {stop}")
+
+
+def judge_free_inodes(free: int, total: int) -> Finding:
+    name = "storage inodes"
+    found = f"{free} of {total} are free"
+    cure = f"{_ROOM}; how many there are is decided when a file system is made (mkfs)"
+    if not free:
+        return fail(name, f"{found}: no file can be made", cure)
+    if free * 10 < total:
+        return warn(name, f"{found}, which is little: each chunk takes one", cure)
+    return ok(name, found)
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,47 @@
+"""What a check says: one line of the doctor's report. What is checked is not known here."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How much it matters."""
+
+    OK = "ok"
+    WARN = "warn"  # uploads are kept as promised; still, somebody should look
+    FAIL = "fail"  # uploads are refused, or could be lost after a 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, what was found, and what to do (empty: nothing)."""
+
+    name: str
+    level: Level
+    message: str
+    advice: str = ""
+
+
+def ok(name: str, message: str) -> Finding:
+    return Finding(name, Level.OK, message)
+
+
+def warn(name: str, message: str, advice: str) -> Finding:
+    return Finding(name, Level.WARN, message, advice)
+
+
+def fail(name: str, message: str, advice: str) -> Finding:
+    return Finding(name, Level.FAIL, message, advice)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, which libpq spreads over several lines."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return "; ".join(filter(None, lines)) or type(error).__name__
+
+
+def split_advice(text: str) -> tuple[str, str]:
+    """Our own messages say in their first sentence what is wrong, and after it, if it is not plain
+    (""), what to do."""
+    message, _, advice = text.partition(". ")
+    return message, advice[:1].lower() + advice[1:]

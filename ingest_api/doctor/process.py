@@ -1,0 +1,39 @@
+"""What a process gets from its environment. The service may get something else from systemd: its
+unit counts, this shell is all that can be seen from here."""
+
+import resource
+from collections.abc import Iterator, Mapping
+
+from ingest_api.doctor.findings import Finding, fail, ok, warn
+from ingest_api.doctor.settings import Reading
+
+
+def check_process(reading: Reading, environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield _judge_preload(environ.get("LD_PRELOAD", ""))
+    if not reading.lacks("THREADS"):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        yield _judge_descriptors(hard, reading.settings.threads)
+
+
+def _judge_preload(libraries: str) -> Finding:
+    if "eatmydata" in libraries:
+        return fail(
+            "LD_PRELOAD",
+            "has eatmydata, with which fsync does nothing: a power cut loses uploads after a 200",
+            "unset LD_PRELOAD, and start the service without eatmydata",
+        )
+    return ok("LD_PRELOAD", "leaves fsync as it is")
+
+
+def _judge_descriptors(hard: int, threads: int) -> Finding:
+    """As deploy/gunicorn.conf.py counts: four for each thread and 100 for the process itself."""
+    needed = threads + 4 * threads + 100
+    if hard < needed:
+        return warn(
+            "open files",
+            f"a process may have {hard}; THREADS={threads} needs {needed}, so recorders would be "
+            "kept waiting",
+            f"raise it in the unit (LimitNOFILE={max(needed, 65536)}) or here (ulimit -Hn), or "
+            "lower THREADS",
+        )
+    return ok("open files", f"a process may have {hard}; THREADS={threads} needs {needed}")

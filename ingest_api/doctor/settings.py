@@ -1,0 +1,91 @@
+"""The settings: those that cannot be read, and those that can be and should not be so."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest_api.doctor.findings import Finding, fail, ok, split_advice, warn
+from ingest_api.settings import DEFAULT_ADMIN_TOKEN, Settings, SettingsError
+
+SHORTEST_TOKEN = 16  # as for a device's
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The settings as far as they can be read, and what is wrong with the others, by name.
+
+    A faulty one has its default in `settings`, which says nothing: ask `lacks` first.
+    """
+
+    settings: Settings
+    faults: Mapping[str, str]
+
+    def lacks(self, *names: str) -> bool:
+        return any(name in self.faults for name in names)
+
+
+def read_settings(environ: Mapping[str, str]) -> Reading:
+    """What a server would be given, and what would keep it from starting."""
+    try:
+        return Reading(Settings.from_environ(environ, serving=True), {})
+    except SettingsError as error:
+        lines = [line.partition(": ") for line in str(error).splitlines()]
+    faults = {name: fault for name, _, fault in lines}
+    rest = {k: v for k, v in environ.items() if k.removesuffix("_FILE") not in faults}
+    return Reading(Settings.from_environ(rest), faults)
+
+
+def check_settings(reading: Reading) -> Iterator[Finding]:
+    settings = reading.settings
+    if not reading.faults:
+        yield ok("settings", "all can be read")
+    for name, fault in reading.faults.items():
+        message, advice = split_advice(fault)
+        yield fail(name, message, advice or f"correct {name}; README.md says what it takes")
+    if not reading.lacks("ADMIN_TOKEN"):
+        yield _judge_token("ADMIN_TOKEN", settings.admin_token)
+    if not reading.lacks("INTERNAL_TOKEN"):
+        yield _judge_internal_token(settings)
+    if not reading.lacks("NAIVE_TIMESTAMP_ZONE"):
+        yield _judge_zone(settings)
+    yield from _check_dotenv_file(Path(".env"))
+
+
+def _judge_token(name: str, token: str) -> Finding:
+    cure = f"set {name} to a secret: openssl rand -hex 24"
+    if token == DEFAULT_ADMIN_TOKEN:
+        return warn(name, "is the published default, which every user of this machine knows", cure)
+    if len(token) < SHORTEST_TOKEN:
+        return warn(name, f"has fewer than {SHORTEST_TOKEN} characters and can be guessed", cure)
+    return ok(name, "is not the default, and long enough")
+
+
+def _judge_internal_token(settings: Settings) -> Finding:
+    name, token = "INTERNAL_TOKEN", settings.internal_token
+    if not token:
+        return ok(name, "is not set: the internal API answers 401")
+    if token == settings.admin_token:
+        return warn(
+            name,
+            "is the same as ADMIN_TOKEN: a worker could manage devices",
+            f"set {name} to a secret of its own: openssl rand -hex 24",
+        )
+    return _judge_token(name, token)
+
+
+def _judge_zone(settings: Settings) -> Finding:
+    name, zone = "NAIVE_TIMESTAMP_ZONE", settings.naive_timestamp_zone
+    if zone is None:
+        return ok(name, "is not set: timestamps without an offset get 422")
+    return ok(name, f"is {zone.key}: timestamps without an offset are read in it")
+
+
+def _check_dotenv_file(path: Path) -> Iterator[Finding]:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # then no settings came from it
+    if mode & 0o077:
+        yield warn(".env", f"has mode {mode & 0o777:o}: others can read it", "chmod 600 .env")
+    else:
+        yield ok(".env", "is private")

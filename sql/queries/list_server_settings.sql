@@ -1,0 +1,8 @@
+-- The server's settings that the promise and the pools hang on, as this session has them.
+SELECT name, setting AS value, source
+FROM pg_settings
+WHERE name IN (
+    'data_checksums', 'default_transaction_read_only', 'fsync', 'full_page_writes',
+    'max_connections', 'reserved_connections', 'superuser_reserved_connections',
+    'synchronous_commit'
+)

@@ -1,2 +1,0 @@
--- Whether the database answers at all.
-SELECT 1

@@ -1,0 +1,328 @@
+"""`flask ingest prune`: what is removed, what never, and that a row never promises a lost file."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import SPEECH, Recorder, Service, assert_problem, clean_environ, flask_ingest
+
+LONG_AGO = datetime(2026, 1, 28, 10, tzinfo=UTC)
+
+
+def _prune(service: Service, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    settings = {"AUDIO_STORAGE_DIR": str(service.storage)} | settings
+    return flask_ingest(service.database_url, "prune", *options, **settings)
+
+
+def _removed(service: Service, *options: str) -> int:
+    result = _prune(service, "--json", *options)
+    assert result.returncode == 0, result.stderr
+    removed: int = json.loads(result.stdout)["removed"]["chunks"]
+    return removed
+
+
+def _store(
+    service: Service,
+    recorder: Recorder,
+    data: bytes = SPEECH,
+    *,
+    at: datetime = LONG_AGO,
+    **columns: Any,
+) -> Path:
+    """A chunk whose row then says of itself what `columns` say."""
+    times = {"start_ts": at.isoformat(), "end_ts": (at + timedelta(minutes=1)).isoformat()}
+    answer = service.upload(recorder, data, **times).json()
+    changes = {"status": "DONE", "created_at": LONG_AGO} | columns
+    with service.connect() as connection:
+        for name, value in changes.items():
+            connection.execute(
+                f"UPDATE audio_chunks SET {name} = %s WHERE chunk_id = %s",
+                [value, answer["chunk_id"]],
+            )
+    return service.storage / answer["stored_path"]
+
+
+def test_retention_takes_what_was_received_long_ago_and_is_done_with(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    done = _store(emptied, recorder, b"done")
+    error = _store(emptied, recorder, b"error", status="ERROR")
+    kept = [
+        _store(emptied, recorder, b"new", created_at=datetime.now(UTC) - timedelta(days=89)),
+        _store(emptied, recorder, b"queued", status="QUEUED"),
+        _store(emptied, recorder, b"processing", status="PROCESSING"),
+        _store(emptied, recorder, b"uploaded", status="UPLOADED"),
+    ]
+    assert _removed(emptied, "--older-than", "90d") == 2
+    assert not done.exists()
+    assert not error.exists()
+    assert all(file.exists() for file in kept)
+    assert {emptied.storage / row["file_path"] for row in emptied.rows(recorder)} == set(kept)
+    assert _removed(emptied, "--older-than", "90d") == 0
+    assert _removed(emptied, "--older-than", "90d", "--status", "queued") == 1
+    assert not kept[1].exists()
+
+
+def test_a_clock_that_was_wrong_does_not_shorten_the_retention(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(
+        emptied, recorder, at=datetime(1970, 1, 1, tzinfo=UTC), created_at=datetime.now(UTC)
+    )
+    assert _removed(emptied, "--older-than", "1d") == 0
+    assert file.exists()
+
+
+def test_erasure_takes_a_device_and_a_time(emptied: Service) -> None:
+    recorder, other = emptied.recorder(), emptied.recorder()
+    minutes = [LONG_AGO + timedelta(minutes=number) for number in range(5)]
+    files = [_store(emptied, recorder, b"%d" % n, at=minute) for n, minute in enumerate(minutes)]
+    untouched = _store(emptied, other, at=minutes[2])
+    device = ["--device", str(recorder.device.device_id)]
+    begin, end = minutes[1] + timedelta(seconds=30), minutes[3]
+    spoken = ["--from", begin.isoformat(), "--to", end.isoformat()]
+    assert _removed(emptied, *device, *spoken) == 2  # the one in which it begins goes whole
+    assert [file.exists() for file in files] == [True, False, False, True, True]
+    assert _removed(emptied, *device) == 3
+    assert untouched.exists()
+    assert _removed(emptied, "--point", str(other.device.point_id)) == 1
+
+
+def test_it_tells_what_it_would_do(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    files = [
+        _store(emptied, recorder, b"x" * 500_000),
+        _store(emptied, recorder, b"2", status="ERROR"),
+    ]
+    files.append(_store(emptied, recorder, b"3", status="QUEUED"))
+    result = _prune(emptied, "--older-than", "30d", "--dry-run")
+    assert (result.returncode, result.stdout.splitlines()) == (
+        0,
+        [
+            "would remove 2 chunks (0.5 MB): 1 DONE, 1 ERROR",
+            "would keep, because of its status, 1 chunks (0.0 MB): 1 QUEUED; see --status",
+        ],
+    )
+    result = _prune(emptied, "--older-than", "30d", "--dry-run", "--json")
+    assert json.loads(result.stdout) == {
+        "would_remove": [
+            {"status": "DONE", "chunks": 1, "bytes": 500_000},
+            {"status": "ERROR", "chunks": 1, "bytes": 1},
+        ],
+        "would_keep": [{"status": "QUEUED", "chunks": 1, "bytes": 1}],
+    }
+    assert all(file.exists() for file in files)
+    assert len(emptied.rows(recorder)) == 3
+
+
+def test_empty_folders_go_and_those_in_use_stay(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    old = _store(emptied, recorder, b"old")
+    other_hour = _store(
+        emptied, recorder, b"other", at=LONG_AGO + timedelta(hours=1), status="QUEUED"
+    )
+    assert _removed(emptied, "--older-than", "30d") == 1
+    assert not old.parent.exists()
+    assert other_hour.exists()
+    assert _removed(emptied, "--older-than", "30d", "--status", "QUEUED") == 1
+    assert list((emptied.storage / "audio").iterdir()) == []
+    # A folder of these days is left: a worker may take it for granted that it is there.
+    new = _store(emptied, recorder, b"new", at=datetime.now(UTC))
+    assert _removed(emptied, "--older-than", "30d") == 1
+    assert not new.exists()
+    assert new.parent.exists()
+    for number in range(4):
+        assert _store(emptied, recorder, b"%d" % number, at=datetime.now(UTC)).exists()
+
+
+def test_each_batch_is_a_line_in_the_log(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for number in range(5):
+        _store(emptied, recorder, b"%d" % number)
+    result = _prune(emptied, "--older-than", "30d", "--batch", "2")
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [(line["message"], line["chunks"], line["bytes"]) for line in lines] == [
+        ("pruned", 2, 2),
+        ("pruned", 2, 2),
+        ("pruned", 1, 1),
+    ]
+    assert result.stdout.startswith("removed 5 chunks (0.0 MB) in ")
+
+
+def test_the_rate_is_a_limit(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for number in range(10):
+        _store(emptied, recorder, b"%d" % number)
+    started = time.monotonic()
+    assert _removed(emptied, "--older-than", "30d", "--batch", "2", "--rate", "5") == 10
+    assert time.monotonic() - started > 1.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "say what to remove: --older-than, --device or --point"),
+        (["--from", "2026-01-28T10:00:00Z"], "say what to remove"),
+        (["--older-than", "90"], "'90' is not a duration such as 90d"),
+        (["--older-than", "3m"], "'3m' is not a duration"),
+        (["--device", "x"], "'x' is not a UUID"),
+        (["--older-than", "1d", "--from", "2026-01-28"], "is not a time with its offset"),
+        (["--older-than", "1d", "--status", "PRUNED"], "'PRUNED' is not one of"),
+    ],
+)
+def test_it_refuses_what_it_does_not_understand(
+    service: Service, options: list[str], message: str
+) -> None:
+    result = _prune(service, *options)
+    assert result.returncode == 2
+    assert message in result.stderr.replace("\n", " ")
+
+
+def test_it_refuses_when_the_disk_is_not_there(emptied: Service, tmp_path: Path) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    result = _prune(emptied, "--older-than", "1d", AUDIO_STORAGE_DIR=str(tmp_path))
+    assert result.returncode == 1
+    assert "Is its disk mounted" in result.stderr
+    assert [row["status"] for row in emptied.rows(recorder)] == ["DONE"]
+    assert file.exists()
+
+
+def test_a_person_is_asked_first(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    for answer, status in ((b"n\n", 1), (b"y\n", 0)):
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "flask", "ingest", "prune", "--older-than", "1d"],
+            env=clean_environ(
+                DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage)
+            ),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        ) as process:
+            os.write(ours, answer)
+            assert process.stdout is not None
+            output = process.stdout.read().decode()
+            assert process.wait(20) == status
+        os.close(ours)
+        os.close(theirs)
+        assert output.startswith("would remove 1 chunks")
+        assert file.exists() is bool(status)
+
+
+# Runs the command and, at the nth file or folder it is about to remove, does something else first.
+INTERRUPTED = """
+import os, signal, sys, time
+name, number, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+def listen(event, arguments):
+    global number
+    if event == name and "/audio/" in str(arguments[0]):
+        number -= 1
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL) if what == "die" else time.sleep(2)
+sys.addaudithook(listen)
+sys.argv[:] = ["flask", "ingest", "prune", "--older-than", "30d", "--batch", "4"]
+from flask.cli import main
+main()
+"""
+
+
+def _start_interrupted(service: Service, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *arguments],
+        env=clean_environ(
+            DATABASE_URL=service.database_url, AUDIO_STORAGE_DIR=str(service.storage)
+        ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize(
+    "place", [("os.remove", "1"), ("os.remove", "3"), ("os.rmdir", "1"), ("os.remove", "6")]
+)
+def test_a_prune_that_dies_is_finished_by_the_next(
+    emptied: Service, place: tuple[str, str]
+) -> None:
+    recorder = emptied.recorder()
+    files = [_store(emptied, recorder, b"%d" % number) for number in range(10)]
+    with _start_interrupted(emptied, *place, "die") as process:
+        assert process.wait(30) == -signal.SIGKILL
+    rows = emptied.rows(recorder)
+    promised = [emptied.storage / row["file_path"] for row in rows if row["status"] == "DONE"]
+    assert all(file.exists() for file in promised)
+    assert len(promised) < 10
+    # What is half done is nobody's finding, and an agent that sends it again is not blocked.
+    assert (
+        flask_ingest(
+            emptied.database_url, "fsck", AUDIO_STORAGE_DIR=str(emptied.storage)
+        ).returncode
+        == 0
+    )
+    times = {"start_ts": LONG_AGO.isoformat()}
+    assert emptied.upload(recorder, b"0", **times).status_code == 200
+    _removed(emptied, "--older-than", "30d")
+    left = emptied.rows(recorder)
+    assert {emptied.storage / row["file_path"] for row in left} == set(emptied.files(recorder))
+    assert len(left) <= 1  # the one that was sent again, if its row was gone by then
+    assert not set(emptied.files(recorder)) & set(files[1:])
+
+
+def test_an_upload_of_what_is_being_removed_is_stored_anew(emptied: Service) -> None:
+    """It comes after its row was deleted, before that is committed, while its file goes."""
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder, b"0")
+    answers = []
+    with _start_interrupted(emptied, "os.remove", "1", "wait") as process:
+        deadline = time.monotonic() + 20
+        with emptied.connect() as connection:
+            idle = "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            while not connection.execute(f"{idle} AND datname = current_database()").rowcount:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        upload = threading.Thread(target=lambda: answers.append(emptied.upload(recorder, b"0")))
+        upload.start()
+        upload.join()
+        assert process.wait(30) == 0
+    assert answers[0].status_code == 200
+    assert answers[0].json()["duplicate"] is False
+    [row] = emptied.rows(recorder)
+    assert row["status"] == "QUEUED"
+    assert file.read_bytes() == b"0"
+
+
+def test_several_at_once_remove_each_chunk_once(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for number in range(30):
+        _store(emptied, recorder, b"%d" % number)
+    counts: list[int] = []
+    options = ("--older-than", "30d", "--batch", "3", "--rate", "0")
+    threads = [
+        threading.Thread(target=lambda: counts.append(_removed(emptied, *options)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 30
+    assert emptied.rows(recorder) == []
+    assert emptied.files(recorder) == []
+
+
+def test_a_device_whose_recordings_were_erased_goes_on(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    _store(emptied, recorder)
+    _removed(emptied, "--device", str(recorder.device.device_id))
+    assert emptied.upload(recorder, b"new").status_code == 200
+    missing = emptied.upload(recorder, b"", start_ts=LONG_AGO.isoformat())
+    assert_problem(missing, 422, "empty_file")
