@@ -1,7 +1,9 @@
 """A gunicorn worker that writes down what it asks of the file system, and in which order.
 
+What another worker may see at any time from its beginning to its end has a line for both.
+
 Used through GUNICORN_CMD_ARGS; the service's own code is as it always is, and so are the calls:
-each is made and then recorded.
+each is made.
 """
 
 import base64
@@ -17,8 +19,8 @@ from typing import Any
 from ingest_api.steps import EVENT, Step
 from ingest_api.worker import UploadWorker
 
-
 _open, _write, _fsync = os.open, os.write, os.fsync
+_mkdir, _unlink = os.mkdir, os.unlink
 
 
 class RecordingWorker(UploadWorker):
@@ -28,7 +30,7 @@ class RecordingWorker(UploadWorker):
         calls = _Calls(_open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         os.open, os.write, os.fsync = calls.open, calls.write, calls.fsync
         os.link, os.replace = calls.named(os.link, "link"), calls.named(os.replace, "rename")
-        os.mkdir, os.unlink = calls.changed(os.mkdir, "mkdir"), calls.changed(os.unlink, "unlink")
+        os.mkdir, os.unlink = calls.mkdir, calls.unlink
         sys.addaudithook(calls.listen)
         super().init_process()
 
@@ -42,7 +44,7 @@ class _Calls:
         self._thread = threading.local()
 
     def _record(self, call: str, **values: Any) -> None:
-        line = {"time": monotonic_ns(), "call": call} | values
+        line = {"time": monotonic_ns(), "thread": threading.get_native_id(), "call": call} | values
         _write(self._log, json.dumps(line).encode() + b"\n")
 
     def open(self, path: Any, flags: int, *mode: int, **options: Any) -> int:
@@ -60,25 +62,31 @@ class _Calls:
         return done
 
     def fsync(self, descriptor: int) -> None:
-        # Only what was done before it begins is sure to be covered when it has ended.
         self._record("sync begins", path=self._paths[descriptor])
         _fsync(descriptor)
         self._record("sync ends", path=self._paths[descriptor])
 
     def named(self, function: Callable[..., None], call: str) -> Callable[..., None]:
         def wrapper(source: Any, target: Any, **options: Any) -> None:
+            names = {"path": str(source), "target": str(target)}
+            self._record(f"{call} begins", **names)
             function(source, target, **options)
-            self._record(call, path=str(source), target=str(target))
+            self._record(f"{call} ends", **names)
             self._thread.target = str(target)
 
         return wrapper
 
-    def changed(self, function: Callable[..., None], call: str) -> Callable[..., None]:
-        def wrapper(path: Any, *arguments: Any, **options: Any) -> None:
-            function(path, *arguments, **options)
-            self._record(call, path=str(path))
+    def mkdir(self, path: Any, *arguments: Any, **options: Any) -> None:
+        self._record("mkdir begins", path=str(path))
+        try:
+            _mkdir(path, *arguments, **options)
+        finally:
+            if Path(path).exists():  # be it this one's doing or another's
+                self._record("mkdir ends", path=str(path))
 
-        return wrapper
+    def unlink(self, path: Any, **options: Any) -> None:
+        _unlink(path, **options)
+        self._record("unlink", path=str(path))
 
     def listen(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == EVENT and arguments[0] == Step.FOLDER_SYNCED:

@@ -32,20 +32,24 @@ class _File:
 
 @dataclass
 class _Folder:
-    names: dict[str, "_Node"] = field(default_factory=dict)
-    synced: dict[str, "_Node"] = field(default_factory=dict)
+    names: dict[str, "_Node"] = field(default_factory=dict)  # as somebody may see them
+    settled: dict[str, "_Node"] = field(default_factory=dict)  # as all must see them
+    synced: dict[str, "_Node"] = field(default_factory=dict)  # as they are sure to survive
 
 
 _Node = _File | _Folder
 
 
 class _Disk:
-    """Files and folders as the processes see them, and as they are sure to survive."""
+    """Files and folders, in the order in which the workers had them done.
+
+    A sync covers what was settled before it began, and is good for that when it has ended.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root_path = root
         self._root = _Folder()
-        self._covered: dict[str, Any] = {}
+        self._covered: dict[int, Any] = {}
 
     def apply(self, line: dict[str, Any]) -> None:
         if not line["path"].startswith(str(self._root_path)):
@@ -73,40 +77,44 @@ class _Disk:
             node = node.names[part]
         return node
 
-    def _place(self, path: str) -> tuple[dict[str, _Node], str]:
+    def _begin(self, path: str, node: _Node) -> None:
         folder, _, name = path.rpartition("/")
-        return self._find(folder).names, name
+        self._find(folder).names[name] = node
+
+    def _settle(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        self._find(folder).settled[name] = self._find(path)
 
     def _create(self, path: str, **_: Any) -> None:
-        names, name = self._place(path)
-        names.setdefault(name, _File())
-
-    def _mkdir(self, path: str, **_: Any) -> None:
-        names, name = self._place(path)
-        names.setdefault(name, _Folder())
+        self._begin(path, _File())
 
     def _write(self, path: str, data: str, **_: Any) -> None:
         self._find(path).content += base64.b64decode(data)
 
-    def _link(self, path: str, target: str, **_: Any) -> None:
-        names, name = self._place(target)
-        names[name] = self._find(path)
+    def _mkdir_begins(self, path: str, **_: Any) -> None:
+        folder, _, name = path.rpartition("/")
+        self._find(folder).names.setdefault(name, _Folder())
 
-    def _rename(self, path: str, target: str, **_: Any) -> None:
-        self._link(path, target)
-        self._unlink(path)
+    def _mkdir_ends(self, path: str, **_: Any) -> None:
+        self._settle(path)
+
+    def _link_begins(self, path: str, target: str, **_: Any) -> None:
+        self._begin(target, self._find(path))
+
+    def _link_ends(self, target: str, **_: Any) -> None:
+        self._settle(target)
+
+    _rename_begins, _rename_ends = _link_begins, _link_ends
 
     def _unlink(self, path: str, **_: Any) -> None:
-        names, name = self._place(path)
-        names.pop(name, None)
+        """Of temporary names, about which nothing is promised."""
 
-    def _sync_begins(self, path: str, **_: Any) -> None:
+    def _sync_begins(self, path: str, thread: int, **_: Any) -> None:
         node = self._find(path)
-        is_file = isinstance(node, _File)
-        self._covered[path] = node.content if is_file else dict(node.names)
+        self._covered[thread] = node.content if isinstance(node, _File) else dict(node.settled)
 
-    def _sync_ends(self, path: str, **_: Any) -> None:
-        self._find(path).synced = self._covered[path]
+    def _sync_ends(self, path: str, thread: int, **_: Any) -> None:
+        self._find(path).synced = self._covered.pop(thread)
 
 
 def _broken_promises(record: Record, root: Path, contents: dict[str, bytes]) -> Iterator[str]:
