@@ -14,8 +14,8 @@ An upload, from outside in:
     models.py, settings.py   the nouns; what can be set from outside
 
 Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
-keeps the schema, cli.py and commands/ are `flask ingest`, logs.py writes the log lines, tokens.py
-makes tokens, main.py starts gunicorn.
+keeps the schema, cli.py and commands/ are `flask ingest`, doctor/ looks for what operators get
+wrong, logs.py writes the log lines, tokens.py makes tokens, main.py starts gunicorn.
 
 To read it, begin with blueprints/chunks.py and follow accept_chunk in ingest.py.
 """

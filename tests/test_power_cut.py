@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +29,7 @@ Record = list[dict[str, Any]]
 class _File:
     content: bytes = b""
     synced: bytes = b""
+    synced_as_of: int = 0
 
 
 @dataclass
@@ -35,6 +37,7 @@ class _Folder:
     names: dict[str, "_Node"] = field(default_factory=dict)  # as somebody may see them
     settled: dict[str, "_Node"] = field(default_factory=dict)  # as all must see them
     synced: dict[str, "_Node"] = field(default_factory=dict)  # as they are sure to survive
+    synced_as_of: int = 0
 
 
 _Node = _File | _Folder
@@ -49,7 +52,7 @@ class _Disk:
     def __init__(self, root: Path) -> None:
         self._root_path = root
         self._root = _Folder()
-        self._covered: dict[int, Any] = {}
+        self._covered: dict[int, tuple[int, Any]] = {}
 
     def apply(self, line: dict[str, Any]) -> None:
         if not line["path"].startswith(str(self._root_path)):
@@ -109,12 +112,16 @@ class _Disk:
     def _unlink(self, path: str, **_: Any) -> None:
         """Of temporary names, about which nothing is promised."""
 
-    def _sync_begins(self, path: str, thread: int, **_: Any) -> None:
+    def _sync_begins(self, path: str, thread: int, time: int, **_: Any) -> None:
         node = self._find(path)
-        self._covered[thread] = node.content if isinstance(node, _File) else dict(node.settled)
+        covered = node.content if isinstance(node, _File) else dict(node.settled)
+        self._covered[thread] = (time, covered)
 
     def _sync_ends(self, path: str, thread: int, **_: Any) -> None:
-        self._find(path).synced = self._covered.pop(thread)
+        node = self._find(path)
+        began, covered = self._covered.pop(thread)
+        if began > node.synced_as_of:  # of two at once the later one covers more
+            node.synced_as_of, node.synced = began, covered
 
 
 def _broken_promises(record: Record, root: Path, contents: dict[str, bytes]) -> Iterator[str]:
@@ -156,7 +163,8 @@ def _upload_all(service: Service) -> dict[str, bytes]:
     for data in (SPEECH, b"second", SPEECH):
         upload(one, data)
     with ThreadPoolExecutor(6) as pool:
-        for crowd in [service.recorder() for _ in range(8)]:
+        for crowd in [service.recorder() for _ in range(10)]:
+            crowd.clock = datetime.now(UTC)  # in folders that a worker remembers
             list(pool.map(partial(upload, crowd), [b"%d" % number for number in range(6)]))
     return contents
 
@@ -167,7 +175,7 @@ def test_what_was_promised_survives_a_power_cut_at_any_moment(
     contents = _upload_all(recorded)
     assert recorded.stop() == 0
     record = read_record(tmp_path / "record")
-    assert len([line for line in record if line["call"] == "promise"]) == 51
+    assert len([line for line in record if line["call"] == "promise"]) == 63
     assert list(_broken_promises(record, recorded.storage, contents)) == []
 
     # Without any one kind of sync promises would be broken: the model is no optimist.

@@ -10,7 +10,7 @@ from ingest_api.doctor.settings import Reading
 
 _NETWORK = {"9p", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "nfs", "nfs4", "smb3"}
 _MEMORY = {"ramfs", "tmpfs"}
-_ROOM = "remove what is no longer needed, enlarge the disk, or move AUDIO_STORAGE_DIR"
+_ROOM = "remove old recordings (flask ingest prune --help), or enlarge the disk"
 
 
 def check_disk(reading: Reading) -> Iterator[Finding]:
