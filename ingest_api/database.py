@@ -114,13 +114,13 @@ class Database:
         )
 
     @contextmanager
-    def connection(self, seconds: float = USE_SECONDS) -> Iterator[Connection]:
-        """Lend a connection for at most `seconds`; DatabaseUnavailable when that cannot be."""
-        deadline = monotonic() + seconds
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection for at most USE_SECONDS; DatabaseUnavailable when that cannot be."""
+        deadline = monotonic() + USE_SECONDS
         try:
             if self._pool.closed:
                 self._pool.open()
-            with self._pool.connection(timeout=seconds) as connection:
+            with self._pool.connection() as connection:
                 connection.deadline = deadline
                 with _closed_on_failure(connection):
                     yield connection

@@ -18,7 +18,7 @@ from ingest_api.errors import (
 )
 from ingest_api.models import INTEGER_MAX, Device, NewChunk, Receipt, Recording
 from ingest_api.steps import Step, passed
-from ingest_api.storage import Incoming, Storage
+from ingest_api.storage import RECORDINGS, Incoming, Storage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -96,7 +96,7 @@ def file_path_for(recording: Recording, chunk_id: UUID) -> str:
     day, time = start.isoformat().split("T")
     hour = time[:2]
     stamp = f"{day}_{time}".replace("-", "").replace(":", "")
-    folder = f"audio/{recording.point_id}/{recording.register_id}/{day}/{hour}"
+    folder = f"{RECORDINGS}/{recording.point_id}/{recording.register_id}/{day}/{hour}"
     return f"{folder}/chunk_{stamp}_{chunk_id}.ogg"
 
 

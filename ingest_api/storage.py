@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
@@ -18,7 +19,7 @@ from ingest_api.errors import FileTooLarge, StorageFull, StorageUnavailable
 from ingest_api.settings import Settings
 from ingest_api.steps import Step, passed
 
-INCOMING = ".incoming"
+RECORDINGS, INCOMING = "audio", ".incoming"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 
 REMEMBERED_FOLDERS = 50_000  # about 10 MB
@@ -96,12 +97,13 @@ class Incoming:
         A disk that fails here must not turn a stored upload into a failed one, nor hide why one
         failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
         """
-        try:
-            os.close(self._descriptor)
-            self.path.unlink(missing_ok=True)
-            self.twin.unlink(missing_ok=True)
-        except OSError as error:
-            _log.warning("a temporary file was left behind: %s", error)
+        for step in (partial(os.close, self._descriptor), self.path.unlink, self.twin.unlink):
+            try:
+                step()
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                _log.warning("a temporary file was left behind: %s", error)
         passed(Step.CLEANED)
 
 
@@ -173,11 +175,15 @@ class Storage:
         """Whether there is a file of this name."""
         return (self.root / file_path).exists()
 
+    @disk_errors()
     def probe(self) -> None:
         """Find out by writing whether an upload could be stored now. StorageFull,
         StorageUnavailable."""
         with self.incoming() as file:
             file.write(b"x")
+        recordings = self.root / RECORDINGS
+        if recordings.exists() and not os.access(recordings, os.W_OK | os.X_OK):
+            raise StorageUnavailable(f"No file can be made in {recordings}")
 
     @disk_errors()
     def _create(self, path: Path) -> int:

@@ -15,9 +15,15 @@ from pathlib import Path
 
 from ingest_api.errors import StorageUnavailable
 from ingest_api.models import PrunedFile
-from ingest_api.storage import FOLDER_MODE, INCOMING, REMOVED_AGE, disk_errors, sync_folder
+from ingest_api.storage import (
+    FOLDER_MODE,
+    INCOMING,
+    RECORDINGS,
+    REMOVED_AGE,
+    disk_errors,
+    sync_folder,
+)
 
-RECORDINGS = "audio"
 LOST_AND_FOUND = ".lost+found"
 
 

@@ -196,11 +196,8 @@ class Service:
         (A statement sent while its session is ending fails, and the upload gets a 503.)"""
         its_own = "datname = current_database() AND application_name = 'ingest_api'"
         with self.connect() as connection:
-            connection.execute(
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {its_own}"
-            )
-            count = f"SELECT count(*) FROM pg_stat_activity WHERE {its_own}"
-            eventually(lambda: connection.execute(count).fetchone()[0] == 0)
+            end = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {its_own}"
+            eventually(lambda: connection.execute(end).fetchone()[0] == 0)
 
     def rows(self, recorder: Recorder) -> list[dict[str, Any]]:
         with self.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:

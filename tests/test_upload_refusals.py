@@ -242,27 +242,6 @@ def test_other_paths_and_methods_get_problems_too(service: Service, recorder: Re
     assert "POST" in response.headers["Allow"]
 
 
-def test_it_refuses_when_less_than_the_reserve_is_free(start_service) -> None:
-    service = start_service(MIN_FREE_BYTES=str(2**60))
-    recorder = service.recorder()
-    problem = assert_problem(service.upload(recorder), 507, "storage_full")
-    assert problem["retryable"] is True
-    assert service.rows(recorder) == service.files(recorder) == []
-    health = requests.get(f"{service.url}/health")
-    assert (health.status_code, health.json()["storage_writable"]) == (503, False)
-
-
-def test_it_refuses_when_the_storage_is_gone_and_recovers(start_service) -> None:
-    service = start_service()
-    recorder = service.recorder()
-    away = service.storage.with_name("unmounted")
-    service.storage.rename(away)
-    problem = assert_problem(service.upload(recorder), 503, "storage_unavailable")
-    assert problem["retryable"] is True
-    away.rename(service.storage)
-    assert service.upload(recorder).status_code == 200
-
-
 def test_an_unforeseen_error_tells_the_client_nothing_but_the_log_all(start_service) -> None:
     service = start_service()
     recorder = service.recorder()

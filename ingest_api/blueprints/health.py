@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 
+import psycopg
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
@@ -46,5 +47,8 @@ def _works(check: Callable[[], None]) -> bool:
         check()
     except IngestError as error:
         _log.error("%s: %s", error.code, error.cause)
+        return False
+    except psycopg.Error as error:  # a table or a right is missing: uploads get 500
+        _log.error("the database refuses uploads: %s", error)
         return False
     return True

@@ -20,9 +20,8 @@ from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 from ingest_api.errors import IngestError
 from ingest_api.settings import Settings
-from ingest_api.storage import INCOMING, Storage
+from ingest_api.storage import INCOMING, RECORDINGS, Storage
 
-FINAL = "audio"
 SLOW_FSYNC_SECONDS = 0.1
 _CHUNK = bytes(190_000)  # as large as most
 
@@ -91,7 +90,7 @@ def _store_and_remove(settings: Settings) -> float:
     # How much is free, and what an upload may be, is another check's business.
     unlimited = replace(settings, min_free_bytes=0, max_upload_size_bytes=len(_CHUNK))
     storage = Storage(unlimited)
-    file_path = f"{FINAL}/.doctor-{token_hex(8)}"
+    file_path = f"{RECORDINGS}/.doctor-{token_hex(8)}"
     final = storage.root / file_path
     with _signals_kept_waiting(), _removed_afterwards(final), storage.incoming() as file:
         file.write(_CHUNK)
@@ -132,8 +131,8 @@ def judge_failure(error: IngestError, root: Path) -> Finding:
     if number == errno.EXDEV:
         return fail(
             "storage write",
-            f"{INCOMING} and {FINAL} are on different file systems: no upload can get its final "
-            "name",
+            f"{INCOMING} and {RECORDINGS} are on different file systems: no upload can get its "
+            "final name",
             f"make both plain folders of {root}, without a mount or a symbolic link",
         )
     me = _user_name(os.geteuid())
