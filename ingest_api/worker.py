@@ -42,6 +42,13 @@ class UploadWorker(ThreadWorker):
         self.settings: Settings = application.extensions[EXTENSION].settings
         self.log.info("Worker ready (pid: %s)", self.pid)
 
+    def is_parent_alive(self) -> bool:
+        """Without its master a worker stops as it does when it is told to. gunicorn only leaves its
+        loop: then those who keep their connections would keep it, and the port, for long."""
+        if not super().is_parent_alive():
+            self.alive = False
+        return self.alive
+
     def enqueue_req(self, conn: TConn) -> None:
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)

@@ -90,6 +90,12 @@ class LocalPostgres:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
+        """End the server as a crash does; start() brings it back at the same address."""
+        self.process.send_signal(signum)
+        self.process.wait()
+        self._process = None
+
     def __enter__(self) -> LocalPostgres:
         self.start()
         return self
@@ -173,7 +179,11 @@ class LocalPostgres:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
         else:
-            folder = self._temporary = Path(tempfile.mkdtemp(prefix="postgres-"))
+            # After a crash there is one.
+            folder = self._temporary or Path(tempfile.mkdtemp(prefix="postgres-"))
+            self._temporary = folder
+            for leftover in folder.iterdir():
+                leftover.unlink()
         user.take(folder)
         self._socket_dir = folder
 

@@ -9,14 +9,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from soak_site import Site
+from local_site import Site
 from recorder_agent import Attempt, Chunk, Recorder, RecorderAgent
 
 from ingest_api.ingest import new_chunk
@@ -25,6 +25,8 @@ from ingest_api.models import NewChunk, Recording
 SPEECH = (Path(__file__).resolve().parent.parent / "tests/data/speech-60s.ogg").read_bytes()
 DEVICES = 100
 UPLOADERS = 20
+ROUNDS = 5
+PRUNE = ("prune", "--older-than", "90d")
 COLUMNS = (
     *("chunk_id", "device_id", "point_id", "register_id", "start_ts", "end_ts", "duration_sec"),
     *("codec", "sample_rate", "channels", "file_path", "file_size_bytes", "sha256"),
@@ -42,12 +44,8 @@ def main() -> None:
         _fill(site, options.rows)
         print(f"{options.rows} rows and sparse files made in {time.monotonic() - filling:.0f} s")
         _measure(site, "fsck", "fsck", "--repair")
-        for name, arguments in {
-            "prune at its default rate": ["prune", "--older-than", "90d"],
-            "prune as fast as it goes": ["prune", "--older-than", "90d", "--rate", "0"],
-        }.items():
-            _measure_beside(site, name, arguments, options.rate, options.seconds)
-        _measure(site, "prune of the rest", "prune", "--older-than", "90d", "--rate", "0")
+        _measure_beside(site, options.rate, options.seconds)
+        _measure(site, "prune --rate 0 of the rest", *PRUNE, "--rate", "0")
         _measure(site, "fsck afterwards", "fsck")
 
 
@@ -130,26 +128,23 @@ def _measure(site: Site, name: str, *arguments: str) -> None:
     )
 
 
-def _measure_beside(
-    site: Site, name: str, arguments: list[str], rate: float, seconds: float
-) -> None:
-    """Alternating, because machines are noisy: alone, beside, alone, beside, ..."""
+def _measure_beside(site: Site, rate: float, seconds: float) -> None:
+    """Alternating, because machines are noisy: alone, beside prune, alone, beside prune, ..."""
     recorders = [site.new_recorder() for _ in range(UPLOADERS)]
     alone, beside = [], []
-    for number in range(3):
+    for number in range(ROUNDS):
         alone.append(_p99(site, recorders, rate, seconds, day=2 * number))
-        process = _start(site, *arguments)
+        process = _start(site, *PRUNE)
         time.sleep(2)  # till it has started
         beside.append(_p99(site, recorders, rate, seconds, day=2 * number + 1))
-        still_busy = process.poll() is None
+        if process.poll() is not None:
+            sys.exit("prune ended too soon to be measured: use more --rows, or fewer --seconds")
         process.terminate()
         process.communicate()
-        if not still_busy:
-            print(f"{name}: it had nothing left to do; use more --rows")
     ratio = statistics.median(beside) / statistics.median(alone)
     print(
-        f"uploads at {rate:g}/s, p99 of three rounds: alone {_milliseconds(alone)}, "
-        f"beside {name} {_milliseconds(beside)}: {ratio:.2f} times",
+        f"uploads at {rate:g}/s, p99 of {ROUNDS} rounds: alone {_milliseconds(alone)}, "
+        f"beside prune {_milliseconds(beside)}: medians {ratio:.2f} times",
         flush=True,
     )
 
@@ -172,10 +167,9 @@ def _p99(site: Site, recorders: list[Recorder], rate: float, seconds: float, day
             if not attempt.accepted:
                 failed.append(attempt)
 
-    _run_all(
-        lambda index=index, recorder=recorder: upload(recorder, index / rate)
-        for index, recorder in enumerate(recorders)
-    )
+    with ThreadPoolExecutor(len(recorders)) as pool:
+        delays = [index / rate for index in range(len(recorders))]
+        list(pool.map(upload, recorders, delays))
     if failed:
         sys.exit(f"{len(failed)} uploads failed, such as {failed[0].outcome}")
     return statistics.quantiles(took, n=100)[98]
@@ -187,14 +181,6 @@ def _paced(day: int, delay: float, period: float, seconds: float) -> Iterator[Ch
     for number in range(int(seconds / period)):
         time.sleep(max(0.0, begin + number * period - time.monotonic()))
         yield Chunk(start_ts + timedelta(minutes=number), SPEECH)
-
-
-def _run_all(tasks: Iterator[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=task) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 if __name__ == "__main__":

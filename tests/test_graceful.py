@@ -5,10 +5,19 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import requests
-from support import SPEECH, Recorder, Service, eventually, multipart, raw_upload, read_status
+from support import (
+    SPEECH,
+    Recorder,
+    Service,
+    eventually,
+    is_alive,
+    multipart,
+    raw_upload,
+    read_status,
+)
 
 
 def _signal_in_mid_upload(service: Service, recorder: Recorder, signum: signal.Signals) -> None:
@@ -83,3 +92,23 @@ def test_a_worker_that_dies_is_replaced_while_others_serve(start_service) -> Non
         assert list(uploads) == [200] * 200
     eventually(lambda: len(service.workers()) == 2 and first[0] not in service.workers())
     assert len(service.rows(recorder)) == 200
+
+
+def test_workers_without_a_master_end_soon_though_agents_go_on_talking(start_service) -> None:
+    """They would hold the port, and a new service could not start."""
+    service = start_service()
+    recorder = service.recorder()
+    workers = service.workers()
+    session = requests.Session()
+    service.process.kill()
+
+    def are_gone() -> bool:
+        with suppress(requests.ConnectionError):
+            service.upload(recorder, b"still here", session=session)
+        return not any(map(is_alive, workers))
+
+    eventually(are_gone, 15)
+    assert len(service.rows(recorder)) == 1
+    service.log_path.unlink()  # which tells when it is ready
+    service.start()
+    assert service.upload(recorder).status_code == 200
