@@ -1,12 +1,13 @@
 """Compares the rows with the files, both ways. Memory does not grow with their number.
 
-Uploads and retention may go on meanwhile: whatever looks wrong is looked at again, in the order
-that makes sure. A row is never written before its file, nor a file removed before its row is
+Uploads and retention may go on meanwhile: whatever looks wrong is looked at again, first the file
+and then the row. A row is never written before its file, nor a file removed before its row is
 marked. How it is shown is `commands/fsck.py`'s business.
 """
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -14,25 +15,31 @@ from uuid import UUID
 
 from ingest_api import queries
 from ingest_api.database import Connection
-from ingest_api.models import ChunkFile
+from ingest_api.models import FILE_MISSING, ChunkFile
+from ingest_api.storage import RECORDINGS
 from ingest_api.stored_files import StoredFiles
 
 PAGE = 1000
-FILE_MISSING = "file missing"
-"""How the `error_message` begins of a row that was given up."""
-
+FEW = 20  # may be missing without a doubt about the disk
 FIRST_ID = UUID(int=0)
 _ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
 
 
 class Kind(StrEnum):
-    """What can be wrong, worst first."""
+    """What can be wrong."""
 
     MISSING_FILE = "missing_file"  # a row whose file is gone
     WRONG_SIZE = "wrong_size"  # a file that is not as long as its row says
     WRONG_CHECKSUM = "wrong_checksum"  # nor holds what it says
+    UNREADABLE = "unreadable"  # a file or a folder that the disk does not give
+    FOREIGN_PATH = "foreign_path"  # a row that names something outside AUDIO_STORAGE_DIR
+    FILE_RETURNED = "file_returned"  # a row that was given up, and its file is there again
     STRAY_FILE = "stray_file"  # a file without a row: an upload that never got its 200
     STALE_TEMPORARY = "stale_temporary"  # what a process that died was writing
+
+
+Fault = tuple[Kind, str]
+"""What is wrong with a row's file, and in which way."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,29 @@ class Finding:
     chunk_id: UUID | None
     detail: str
     repaired: bool
+
+
+class TooMuchMissing(Exception):
+    """So many files are missing that a disk is, rather than they."""
+
+
+def require_disk(connection: Connection, files: StoredFiles) -> None:
+    """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
+    rows = [row for row in queries.list_newest_files(connection) if row.status != "PRUNED"]
+    if not rows or any(_is_there(files, row) for row in rows):
+        return
+    if len(rows) > FEW or not (files.root / RECORDINGS).is_dir():
+        raise TooMuchMissing(
+            f"None of the latest {len(rows)} recordings is in {files.root}. Is its disk mounted, "
+            "and is AUDIO_STORAGE_DIR the service's own? If they are really gone, add --force"
+        )
+
+
+def _is_there(files: StoredFiles, row: ChunkFile) -> bool:
+    try:
+        return files.status(row.file_path) is not None
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -59,9 +89,11 @@ class Check:
     grace: float
     checksums: bool = False
     repair: bool = False
+    force: bool = False
 
     def rows(self, progress: Callable[[int], None]) -> Iterator[Finding]:
-        """What is wrong with the rows' files. `progress` is called with the rows done since."""
+        """What is wrong with the rows' files. `progress` is called with the rows done since.
+        TooMuchMissing when it is to repair that, and is not forced."""
         after = FIRST_ID
         while page := queries.list_chunk_files(self.connection, after=after, page=PAGE):
             yield from self._check_page(page)
@@ -79,6 +111,8 @@ class Check:
                 candidates = []
             progress(len(page))
         yield from self._strays(candidates)
+        for folder, reason in self.files.unreadable.items():
+            yield Finding(Kind.UNREADABLE, folder, None, reason, False)
 
     def temporary_files(self) -> Iterator[Finding]:
         """Files that no upload is writing any more."""
@@ -90,52 +124,82 @@ class Check:
                 yield Finding(Kind.STALE_TEMPORARY, file_path, None, detail, self.repair)
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Finding]:
-        faults = {row.chunk_id: fault for row in page if (fault := self._fault(row))}
-        if not faults:
-            return
-        # Retention may have removed some since the page was read.
-        rows = [
-            row
-            for row in queries.get_chunk_files(self.connection, list(faults))
-            if row.status != "PRUNED"
-        ]
-        missing = [row.chunk_id for row in rows if faults[row.chunk_id][0] is Kind.MISSING_FILE]
-        marked = self._give_up(missing) if self.repair and missing else set()
-        for row in rows:
-            kind, detail = faults[row.chunk_id]
-            done = row.chunk_id in marked
-            detail += ": marked ERROR" if done else ""
-            yield Finding(kind, row.file_path, row.chunk_id, detail, done)
+        suspects = [row for row in page if self._fault(row)]
+        again = {row: fault for row in self._read_again(suspects) if (fault := self._fault(row))}
+        rows = self._read_again(list(again))
+        faults = {row: again[row] for row in rows if row in again}
+        self._require_plausible(faults, len(page))
+        for row, (kind, detail) in faults.items():
+            done = self._mend(row, kind) if self.repair else ""
+            shown = f"{detail}: {done}" if done else detail
+            yield Finding(kind, row.file_path, row.chunk_id, shown, bool(done))
 
-    def _fault(self, row: ChunkFile) -> tuple[Kind, str] | None:
-        if row.status == "PRUNED" or (row.error_message or "").startswith(FILE_MISSING):
+    def _read_again(self, rows: list[ChunkFile]) -> list[ChunkFile]:
+        """As they are now, without those that retention has come for."""
+        if not rows:
+            return []
+        found = queries.get_chunk_files(self.connection, [row.chunk_id for row in rows])
+        return [row for row in found if row.status != "PRUNED"]
+
+    def _fault(self, row: ChunkFile) -> Fault | None:
+        if row.status == "PRUNED":
             return None
+        try:
+            return self._compare(row)
+        except ValueError:
+            return Kind.FOREIGN_PATH, "leads out of AUDIO_STORAGE_DIR"
+        except OSError as error:
+            return Kind.UNREADABLE, error.strerror or str(error)
+
+    def _compare(self, row: ChunkFile) -> Fault | None:
+        given_up = row.status == "ERROR" and (row.error_message or "").startswith(FILE_MISSING)
         status = self.files.status(row.file_path)
         if status is None:
-            return Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
+            found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
+            return None if given_up else found
         if status.st_size != row.file_size_bytes:
             return Kind.WRONG_SIZE, f"{status.st_size} bytes, not {row.file_size_bytes}"
         if self.checksums and row.sha256 is not None:
-            found = self.files.sha256(row.file_path)
-            if found is not None and found != row.sha256:
-                return Kind.WRONG_CHECKSUM, f"SHA-256 {found.hex()}, not {row.sha256.hex()}"
-        return None
+            sha256 = self.files.sha256(row.file_path)
+            if sha256 != row.sha256:
+                return Kind.WRONG_CHECKSUM, f"SHA-256 {sha256.hex()}, not {row.sha256.hex()}"
+        return (Kind.FILE_RETURNED, "the row was given up, its file is there") if given_up else None
 
-    def _give_up(self, chunk_ids: list[UUID]) -> set[UUID]:
-        message = f"{FILE_MISSING}: found by flask ingest fsck"
-        return set(queries.mark_file_missing(self.connection, chunk_ids, error_message=message))
+    def _require_plausible(self, faults: dict[ChunkFile, Fault], rows: int) -> None:
+        missing = sum(kind is Kind.MISSING_FILE for kind, _ in faults.values())
+        if self.repair and not self.force and missing > FEW and 20 * missing > rows:
+            raise TooMuchMissing(
+                f"{missing} of {rows} rows in succession have no file. Is a disk not mounted? "
+                "They were not marked; if the files are really gone, add --force"
+            )
+
+    def _mend(self, row: ChunkFile, kind: Kind) -> str:
+        """What was done, if anything."""
+        if kind is Kind.FILE_RETURNED:
+            status = queries.restore_chunk(self.connection, row.chunk_id)
+            return f"{status} again" if status else ""
+        if kind is not Kind.MISSING_FILE:
+            return ""
+        if aside := self.files.put_back(row):
+            return f"put back from {aside}"
+        if not queries.mark_file_missing(self.connection, row.chunk_id):
+            return ""  # gone, or in a worker's hands: the next run will see
+        if self.files.status(row.file_path):  # an upload has just brought it
+            queries.restore_chunk(self.connection, row.chunk_id)
+            return ""
+        return "marked ERROR"
 
     def _not_named_by_id(self, file_paths: list[str]) -> set[str]:
         """Those that are not the file of the row whose id is in the name."""
         found = filter(None, map(_ID_IN_NAME.search, file_paths))
         rows = queries.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
-        return set(file_paths) - {row.file_path for row in rows}
+        return set(file_paths) - self._canonical(row.file_path for row in rows)
 
     def _strays(self, candidates: list[str]) -> Iterator[Finding]:
         # The rows of the earlier service may name their files otherwise.
-        text = [path for path in candidates if _is_text(path)]
-        known = queries.filter_known_paths(self.connection, text) if text else []
-        for file_path in sorted(set(candidates) - set(known)):
+        spellings = [s for path in filter(_is_text, candidates) for s in self.files.spellings(path)]
+        known = queries.filter_known_paths(self.connection, spellings) if spellings else []
+        for file_path in sorted(set(candidates) - self._canonical(known)):
             if not self.repair:
                 yield Finding(Kind.STRAY_FILE, file_path, None, "no row names it", False)
             elif aside := self._set_aside(file_path):
@@ -146,6 +210,13 @@ class Check:
         if not self._not_named_by_id([file_path]):
             return None  # its upload was completed meanwhile
         return self.files.set_aside(file_path, grace=self.grace)
+
+    def _canonical(self, file_paths: Iterator[str] | list[str]) -> set[str]:
+        paths = set()
+        for file_path in file_paths:
+            with suppress(ValueError):
+                paths.add(self.files.canonical(file_path))
+        return paths
 
 
 def _pages(file_paths: Iterator[str]) -> Iterator[list[str]]:

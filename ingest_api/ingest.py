@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 
 from ingest_api import queries
-from ingest_api.database import Database
+from ingest_api.database import Connection, Database
 from ingest_api.errors import (
     DatabaseUnavailable,
     DeviceMismatch,
@@ -16,7 +16,7 @@ from ingest_api.errors import (
     IdentityMismatch,
     InvalidToken,
 )
-from ingest_api.models import INTEGER_MAX, Device, NewChunk, Receipt, Recording
+from ingest_api.models import INTEGER_MAX, Chunk, Device, NewChunk, Receipt, Recording
 from ingest_api.steps import Step, passed
 from ingest_api.storage import RECORDINGS, Incoming, Storage
 
@@ -45,7 +45,7 @@ def accept_chunk(
     try:
         with database.connection() as connection:
             inserted = queries.insert_chunk(connection, chunk)
-            known = inserted or queries.get_chunk(connection, chunk.chunk_id)
+            known = inserted or _known(connection, chunk)
     except psycopg.errors.ForeignKeyViolation:
         raise InvalidToken from None  # the device was deleted meanwhile
     if known is None:
@@ -56,6 +56,14 @@ def accept_chunk(
         # or retention took away the file of the first time just before the row was written anew.
         storage.commit(incoming, known.file_path, known.start_ts)
     return Receipt(known, duplicate=inserted is None)
+
+
+def _known(connection: Connection, chunk: NewChunk) -> Chunk | None:
+    """The row of the first time; if it was given up because its file was gone, no longer."""
+    known = queries.get_chunk(connection, chunk.chunk_id)
+    if known and known.status == "ERROR" and queries.restore_chunk(connection, chunk.chunk_id):
+        return queries.get_chunk(connection, chunk.chunk_id)
+    return known
 
 
 def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from time import sleep
 
 import psycopg
+from psycopg.sql import SQL
 
 from ingest_api import queries
 from ingest_api.database import Connection, connect
@@ -134,11 +135,21 @@ def check_before_serving(settings: Settings) -> None:
 
 
 def _apply_one(connection: Connection, migration: Migration) -> None:
+    if not migration.in_transaction:
+        _drop_half_built(connection, migration)
     with connection.transaction() if migration.in_transaction else nullcontext():
         connection.execute(migration.text)
         queries.insert_applied_migration(
             connection, version=migration.version, name=migration.name, sha256=migration.sha256
         )
+
+
+def _drop_half_built(connection: Connection, migration: Migration) -> None:
+    """An index that was to be built concurrently, and whose building failed, is there and useless:
+    IF NOT EXISTS would leave it so."""
+    for name in queries.list_invalid_indexes(connection):
+        if name.encode() in migration.text:
+            connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(SQL(name)))
 
 
 def _failure(migration: Migration, error: psycopg.Error) -> SchemaError:

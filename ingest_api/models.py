@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+FILE_MISSING = "file missing"
+"""How the `error_message` begins of a chunk that was given up because its file is gone; see
+mark_file_missing.sql and restore_chunk.sql."""
+
 INTEGER_MAX = 2**31 - 1
 """The largest number in a column of type `integer`."""
 
@@ -100,21 +104,22 @@ class StatusCount:
 
 
 @dataclass(frozen=True)
-class MarkedChunk:
-    """A chunk that retention has marked, and when it was received."""
-
-    chunk_id: UUID
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class PrunedFile:
-    """A chunk that retention removes."""
+class PrunedChunk:
+    """A chunk that retention has marked and is about to remove."""
 
     chunk_id: UUID
     file_path: str
     file_size_bytes: int
     start_ts: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key to `audio_chunks`; `on_delete` as in pg_constraint.confdeltype."""
+
+    table_name: str
+    on_delete: str
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ingest_api.models import (
     Chunk,
     ChunkFile,
     Device,
-    MarkedChunk,
     NewChunk,
-    PrunedFile,
+    PrunedChunk,
+    Reference,
     Selection,
     ServerSetting,
     Session,
@@ -164,16 +164,34 @@ def filter_known_paths(connection: Connection, file_paths: list[str]) -> list[st
         return cursor.fetchall()
 
 
-def mark_file_missing(
-    connection: Connection, chunk_ids: list[UUID], *, error_message: str
-) -> list[UUID]:
-    """The ids of those that were marked."""
+def mark_file_missing(connection: Connection, chunk_id: UUID) -> bool:
+    """Whether it was marked."""
+    return connection.execute(statement("mark_file_missing"), {"chunk_id": chunk_id}).rowcount > 0
+
+
+def restore_chunk(connection: Connection, chunk_id: UUID) -> str | None:
+    """Its status from now on; None when it was not given up."""
     with connection.cursor(row_factory=scalar_row) as cursor:
-        cursor.execute(
-            statement("mark_file_missing"),
-            {"chunk_ids": chunk_ids, "error_message": error_message},
-        )
-        return cursor.fetchall()
+        status: str | None = cursor.execute(
+            statement("restore_chunk"), {"chunk_id": chunk_id}
+        ).fetchone()
+        return status
+
+
+def list_newest_files(connection: Connection) -> list[ChunkFile]:
+    with connection.cursor(row_factory=class_row(ChunkFile)) as cursor:
+        return cursor.execute(statement("list_newest_files")).fetchall()
+
+
+def list_references(connection: Connection) -> list[Reference]:
+    with connection.cursor(row_factory=class_row(Reference)) as cursor:
+        return cursor.execute(statement("list_references")).fetchall()
+
+
+def get_last_seen(connection: Connection) -> datetime | None:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        last: datetime | None = cursor.execute(statement("get_last_seen")).fetchone()
+        return last
 
 
 def count_prunable(connection: Connection, selection: Selection) -> list[StatusCount]:
@@ -189,19 +207,25 @@ def mark_pruned(
     status: str,
     received_from: datetime | None,
     batch: int,
-) -> list[MarkedChunk]:
+) -> list[PrunedChunk]:
     """Up to `batch` chunks of one status, received not before `received_from`."""
     values = vars(selection) | {"status": status, "received_from": received_from, "batch": batch}
-    with connection.cursor(row_factory=class_row(MarkedChunk)) as cursor:
+    with connection.cursor(row_factory=class_row(PrunedChunk)) as cursor:
         # Planned for these very values: only so can the partial indexes be used.
         return cursor.execute(statement("mark_pruned"), values, prepare=False).fetchall()
 
 
-def list_pruned(connection: Connection, *, batch: int) -> list[UUID]:
+def list_pruned(connection: Connection, *, after: UUID, batch: int) -> list[PrunedChunk]:
+    with connection.cursor(row_factory=class_row(PrunedChunk)) as cursor:
+        cursor.execute(statement("list_pruned"), {"after": after, "batch": batch})
+        return cursor.fetchall()
+
+
+def filter_promised_paths(connection: Connection, file_paths: list[str]) -> list[str]:
     with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(statement("list_pruned"), {"batch": batch}).fetchall()
+        cursor.execute(statement("filter_promised_paths"), {"file_paths": file_paths})
+        return cursor.fetchall()
 
 
-def delete_pruned(connection: Connection, chunk_ids: list[UUID]) -> list[PrunedFile]:
-    with connection.cursor(row_factory=class_row(PrunedFile)) as cursor:
-        return cursor.execute(statement("delete_pruned"), {"chunk_ids": chunk_ids}).fetchall()
+def delete_pruned(connection: Connection, chunk_ids: list[UUID]) -> None:
+    connection.execute(statement("delete_pruned"), {"chunk_ids": chunk_ids})

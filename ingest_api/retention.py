@@ -1,31 +1,77 @@
 """Removes chunks that are no longer wanted, so that at no time a row promises a file that is gone.
 
-Batch by batch: mark the rows PRUNED and commit, which takes them out of everybody's hands; then, in
-one transaction, delete the rows, remove the files, and commit. A crash in between leaves marked
-rows, which the next run finishes. An upload of the very same chunk waits for that commit and then
-stores it anew (`ingest.accept_chunk` looks whether its file was still there).
+Batch by batch: mark the rows PRUNED, which takes them out of everybody's hands; remove the files;
+delete the rows. What a crash leaves is marked, and the next run finishes it. The caller holds the
+lock of `StoredFiles`: nobody else may delete a row, and so let an upload store the chunk anew,
+while this one is still about to remove the file.
 """
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
-from uuid import UUID
 
 from ingest_api import queries
 from ingest_api.database import Connection
-from ingest_api.models import Selection
+from ingest_api.errors import StorageUnavailable
+from ingest_api.fsck import FIRST_ID
+from ingest_api.models import PrunedChunk, Selection
 from ingest_api.stored_files import StoredFiles
+
+MOST_CLOCK_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was removed in one step."""
+    """What was removed in one step, and which files could not be, and why."""
 
     chunks: int
     bytes: int
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: "Batch") -> "Batch":
+        return Batch(
+            self.chunks + other.chunks,
+            self.bytes + other.bytes,
+            self.failures | other.failures,
+        )
+
+
+class Refused(Exception):
+    """More would go than was meant; the message says what to do."""
+
+
+def received_before(connection: Connection, older_than: timedelta, *, force: bool) -> datetime:
+    """The time before which chunks of that age were received, by PostgreSQL's clock, which dated
+    them. Refused when a clock is wrong, or all that there is would be that old."""
+    now = queries.get_server_clock(connection)
+    off = abs(now - datetime.now(UTC)).total_seconds()
+    if off > MOST_CLOCK_SECONDS:
+        raise Refused(f"The clocks of this machine and of PostgreSQL are {off:.0f} s apart")
+    before, last = now - older_than, queries.get_last_seen(connection)
+    if last and last < before and not force:
+        raise Refused(
+            f"No recorder was seen since {last:%Y-%m-%d}, so everything would go. Is the clock "
+            f"right? It says {now:%Y-%m-%d}. If so, add --force"
+        )
+    return before
+
+
+def require_no_references(connection: Connection, *, cascade: bool) -> None:
+    """Refused when other tables refer to chunks, unless their rows may go with them."""
+    references = queries.list_references(connection)
+    blocking = [found.table_name for found in references if found.on_delete in {"a", "r"}]
+    if blocking:
+        raise Refused(
+            f"{', '.join(blocking)} refers to chunks and lets none be deleted: make its foreign "
+            "key ON DELETE CASCADE or SET NULL"
+        )
+    if references and not cascade:
+        names = ", ".join(found.table_name for found in references)
+        raise Refused(f"Rows of {names} hang on the chunks: if they may go with them, --cascade")
 
 
 def prune(
@@ -36,35 +82,51 @@ def prune(
     batch_size: int,
     chunks_per_second: float | None = None,
 ) -> Iterator[Batch]:
-    """Remove what is selected, oldest first, yielding each batch when it is gone for good.
+    """Remove what an earlier run has left and then what is selected, oldest first, yielding each
+    batch when it is gone for good. `connection` must be in autocommit mode.
 
-    `connection` must be in autocommit mode. StorageUnavailable when the disk fails: what is marked
-    by then is finished by the next run.
+    A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
+    when that is so of a whole batch.
     """
-    for ids in _mark(connection, selection, batch_size):
+    for chunks in _mark(connection, selection, batch_size):
         started = monotonic()
-        yield _remove(connection, files, ids)
+        yield _remove(connection, files, chunks)
         if chunks_per_second:
-            sleep(max(0.0, len(ids) / chunks_per_second - (monotonic() - started)))
+            sleep(max(0.0, len(chunks) / chunks_per_second - (monotonic() - started)))
 
 
-def _mark(connection: Connection, selection: Selection, batch_size: int) -> Iterator[list[UUID]]:
-    """The ids of what is to be removed next: first what an earlier run has left behind."""
-    while ids := queries.list_pruned(connection, batch=batch_size):
-        yield ids
+def _mark(
+    connection: Connection, selection: Selection, batch_size: int
+) -> Iterator[list[PrunedChunk]]:
+    after = FIRST_ID
+    while left := queries.list_pruned(connection, after=after, batch=batch_size):
+        after = left[-1].chunk_id
+        yield left
     for status in selection.statuses:
         received_from = None  # so that what is dead already is not read again and again
         while marked := queries.mark_pruned(
             connection, selection, status=status, received_from=received_from, batch=batch_size
         ):
             received_from = max(chunk.created_at for chunk in marked)
-            yield [chunk.chunk_id for chunk in marked]
+            yield marked
 
 
-def _remove(connection: Connection, files: StoredFiles, ids: list[UUID]) -> Batch:
-    with connection.transaction():
-        pruned = queries.delete_pruned(connection, ids)
-        files.remove(pruned)
-    batch = Batch(len(pruned), sum(file.file_size_bytes for file in pruned))
-    _log.info("pruned", extra=vars(batch))
+def _remove(connection: Connection, files: StoredFiles, chunks: list[PrunedChunk]) -> Batch:
+    promised = _promised_by_others(connection, chunks)
+    failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
+    removed = [chunk for chunk in chunks if chunk.file_path not in failures]
+    queries.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
+    batch = Batch(len(removed), sum(chunk.file_size_bytes for chunk in removed), failures)
+    _log.info("pruned", extra={"chunks": batch.chunks, "bytes": batch.bytes})
+    for file_path, reason in failures.items():
+        _log.error("not removed: %s: %s", file_path, reason)
+    if not removed:
+        raise StorageUnavailable(f"None of {len(chunks)} files could be removed: {reason}")
     return batch
+
+
+def _promised_by_others(connection: Connection, chunks: list[PrunedChunk]) -> set[str]:
+    """The paths that rows name which stay. This service's have their own id in the name; only of
+    the earlier one's could two share a file."""
+    odd = [chunk.file_path for chunk in chunks if str(chunk.chunk_id) not in chunk.file_path]
+    return set(queries.filter_promised_paths(connection, odd)) if odd else set()

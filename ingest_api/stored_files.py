@@ -1,20 +1,23 @@
 """The files that are stored already: looked at, set aside and removed, for `flask ingest fsck` and
 `prune`. How a file comes to be stored is `storage.py`'s business.
 
-Paths are relative to AUDIO_STORAGE_DIR, as in the column `file_path`.
+Paths are those of the column `file_path`: relative to AUDIO_STORAGE_DIR, as this service writes
+them, or perhaps spelled otherwise in rows of the earlier one. ValueError for one that leads out of
+the folder.
 """
 
+import errno
+import fcntl
 import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 
 from ingest_api.errors import StorageUnavailable
-from ingest_api.models import PrunedFile
+from ingest_api.models import ChunkFile, PrunedChunk
 from ingest_api.storage import (
     FOLDER_MODE,
     INCOMING,
@@ -25,61 +28,75 @@ from ingest_api.storage import (
 )
 
 LOST_AND_FOUND = ".lost+found"
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class StoredFiles:
-    """What is below AUDIO_STORAGE_DIR. StorageUnavailable when the disk fails."""
+    """What is below AUDIO_STORAGE_DIR. StorageUnavailable when the disk fails as a whole."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = Path(os.path.normpath(root))
+        self.unreadable: dict[str, str] = {}  # folders, and why; what `recordings` went past
+        self._aside = f"{LOST_AND_FOUND}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
-    @disk_errors()
-    def require_recordings(self) -> None:
-        """StorageUnavailable when there is not even the folder for recordings: then a disk is not
-        mounted, and all that is missing is not gone."""
-        if not self._path(RECORDINGS).is_dir():
-            raise StorageUnavailable(
-                f"There is no folder {self._path(RECORDINGS)}. Is its disk mounted, and is "
-                "AUDIO_STORAGE_DIR the service's own?"
-            )
-
-    @disk_errors()
-    def status(self, file_path: str) -> os.stat_result | None:
-        """None when there is no such file, or when the path leads out of the folder."""
-        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-            status = self._path(file_path).stat()
-            return status if stat.S_ISREG(status.st_mode) else None
-        return None
-
-    @disk_errors()
-    def sha256(self, file_path: str) -> bytes | None:
-        """Of what is in the file; None when it is gone."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who removes or moves files; the lock ends with the process."""
+        with disk_errors():
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with self._path(file_path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
-        except FileNotFoundError:
-            return None
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise StorageUnavailable("Another prune or fsck --repair is at work") from None
+        finally:
+            os.close(descriptor)
+
+    def canonical(self, file_path: str) -> str:
+        """A path as this service spells it."""
+        path = os.path.normpath(self.root / file_path)
+        if not path.startswith(f"{self.root}/") or "\0" in path:
+            raise ValueError(f"{file_path} is not below {self.root}")
+        return path.removeprefix(f"{self.root}/")
+
+    def spellings(self, file_path: str) -> list[str]:
+        """A canonical path in the ways in which a row may spell it."""
+        return [file_path, f"./{file_path}", f"{self.root}/{file_path}"]
+
+    def status(self, file_path: str) -> os.stat_result | None:
+        """None when there is no such file. ValueError, and OSError when it cannot be told."""
+        try:
+            status = self._path(file_path).stat()
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
+                return None
+            raise
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def sha256(self, file_path: str) -> bytes:
+        """Of what is in the file. OSError when it cannot be read."""
+        with self._path(file_path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     def recordings(self) -> Iterator[str]:
-        """Every file there is, in no order. Symbolic links are files and not followed."""
-        with disk_errors():
-            yield from self._walk(RECORDINGS)
+        """Every file there is, in no order. A symbolic link is an operator's work: it is neither
+        followed nor taken for a file."""
+        yield from self._walk(RECORDINGS)
 
     def temporary_files(self) -> Iterator[str]:
         """Files that are still arriving, or were when a process died."""
-        with disk_errors():
-            yield from self._walk(INCOMING)
+        yield from self._walk(INCOMING)
 
     @disk_errors()
     def is_older_than(self, file_path: str, seconds: float) -> bool:
         """Whether it was written that long ago; False when it is gone."""
         with suppress(FileNotFoundError):
-            return _age(self._path(file_path)) > seconds
+            return _age(self.root / file_path) > seconds
         return False
 
     @disk_errors()
     def remove_temporary_file(self, file_path: str) -> None:
-        self._path(file_path).unlink(missing_ok=True)
+        (self.root / file_path).unlink(missing_ok=True)
 
     @disk_errors()
     def set_aside(self, file_path: str, *, grace: float) -> str | None:
@@ -89,38 +106,60 @@ class StoredFiles:
         An upload may put the file there anew at any time, so its age is looked at where no upload
         can reach it any more, and a fresh one is put back.
         """
-        source = self._path(file_path)
-        target = self._free_name(self._path(f"{LOST_AND_FOUND}/{file_path}"))
+        source, target = self.root / file_path, self.root / self._aside / file_path
         target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         try:
             source.rename(target)
         except FileNotFoundError:
             return None
         if _age(target) <= grace:
-            with suppress(FileExistsError):
-                os.link(target, source)
-            sync_folder(source.parent)
-            target.unlink()
+            _move_back(target, source)
             return None
-        return str(target.relative_to(self.root))
+        return f"{self._aside}/{file_path}"
 
     @disk_errors()
-    def remove(self, files: Iterable[PrunedFile]) -> None:
+    def put_back(self, row: ChunkFile) -> str | None:
+        """Find a row's file in .lost+found and return it to its place; where it was, or None."""
+        file_path = self.canonical(row.file_path)
+        for run in sorted((self.root / LOST_AND_FOUND).glob("*")):
+            found = run / file_path
+            if found.is_file() and found.stat().st_size == row.file_size_bytes:
+                name = str(found.relative_to(self.root))
+                if row.sha256 in {None, self.sha256(name)}:
+                    _move_back(found, self.root / file_path)
+                    return name
+        return None
+
+    def remove(self, chunks: Iterable[PrunedChunk]) -> dict[str, str]:
         """Remove files, and the folders that this leaves empty and nobody remembers (see
-        REMOVED_AGE in `storage.py`). One that is gone already is no error.
+        REMOVED_AGE in `storage.py`); the paths that could not be removed, and why. One that is
+        gone already, or is no file, is no failure.
 
         The last folder is synced, and with it, on a file system that keeps a journal, what was
         done before.
         """
+        failures: dict[str, str] = {}
         folder = self.root
-        for file in files:
-            with suppress(ValueError):  # a path that leads elsewhere names no file of ours
-                path = self._path(file.file_path)
-                path.unlink(missing_ok=True)
-                folder = path.parent
-                if datetime.now(UTC) - file.start_ts > REMOVED_AGE:
-                    folder = self._remove_empty_folders(folder)
-        sync_folder(folder if folder.exists() else self.root)
+        for chunk in chunks:
+            try:
+                folder = self._remove(chunk)
+            except (OSError, ValueError) as error:
+                failures[chunk.file_path] = str(error)
+        with disk_errors():
+            sync_folder(folder if folder.is_dir() else self.root)
+        return failures
+
+    def _remove(self, chunk: PrunedChunk) -> Path:
+        """The folder in which something was removed."""
+        path = self._path(chunk.file_path)
+        try:
+            path.unlink()
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FILE and not path.is_dir():
+                raise
+        if datetime.now(UTC) - chunk.start_ts > REMOVED_AGE:
+            return self._remove_empty_folders(path.parent)
+        return path.parent
 
     def _remove_empty_folders(self, folder: Path) -> Path:
         """From `folder` upwards; the first that remains."""
@@ -134,22 +173,32 @@ class StoredFiles:
             folder = folder.parent
         return folder
 
-    def _walk(self, folder: str) -> Iterator[str]:
-        with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(f"{folder}/{entry.name}")
-                else:
-                    yield f"{folder}/{entry.name}"
+    def _walk(self, top: str) -> Iterator[str]:
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(f"{folder}/{entry.name}")
+                        elif not entry.is_symlink():
+                            yield f"{folder}/{entry.name}"
+            except FileNotFoundError:
+                pass  # retention removes empty ones
+            except OSError as error:
+                self.unreadable[folder] = error.strerror or str(error)
 
     def _path(self, file_path: str) -> Path:
-        if file_path.startswith("/") or ".." in file_path.split("/") or "\0" in file_path:
-            raise ValueError("not a path below the root")
-        return self.root / file_path
+        return self.root / self.canonical(file_path)
 
-    def _free_name(self, path: Path) -> Path:
-        names = chain([path], (path.with_name(f"{path.name}.{n}") for n in count(1)))
-        return next(name for name in names if not os.path.lexists(name))
+
+def _move_back(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # then an upload has brought it
+        os.link(source, target)
+    sync_folder(target.parent)
+    source.unlink()
 
 
 def _age(path: Path) -> float:

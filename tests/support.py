@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -185,9 +185,9 @@ class Service:
         return response.status_code, response.json()
 
     def forget_everything(self) -> None:
-        """Remove all chunks and all that is in the storage."""
+        """Remove all chunks and devices, and all that is in the storage."""
         with self.connect() as connection:
-            connection.execute("TRUNCATE audio_chunks")
+            connection.execute("TRUNCATE audio_chunks, devices")
         for folder in self.storage.iterdir():
             shutil.rmtree(folder)
 
@@ -308,6 +308,16 @@ def read_status(connection: socket.socket) -> int:
             return 0
         data += piece
     return int(data.split(b" ", 2)[1])
+
+
+def read_terminal(descriptor: int) -> str:
+    """All that a process shows on its terminal, of which this is the other end."""
+    shown = b""
+    with suppress(OSError):  # the last process that had it open has gone
+        while piece := os.read(descriptor, 4096):
+            shown += piece
+    os.close(descriptor)
+    return shown.decode()
 
 
 def children_of(pid: int) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support import SPEECH, Recorder, Service, clean_environ, flask_ingest
+from support import SPEECH, Recorder, Service, clean_environ, flask_ingest, read_terminal
 
 from ingest_api.database import connect
-from ingest_api.fsck import Check
+from ingest_api.fsck import Check, Kind
 from ingest_api.settings import Settings
 from ingest_api.stored_files import StoredFiles
 
@@ -70,7 +71,7 @@ class _AnySeconds(float):
 
 
 def _summary(**counts: int) -> dict[str, Any]:
-    kinds = ("missing_file", "wrong_size", "wrong_checksum", "stray_file", "stale_temporary")
+    kinds = [kind.value for kind in Kind]
     return {"seconds": _AnySeconds(), "repaired": 0} | dict.fromkeys(kinds, 0) | counts
 
 
@@ -94,11 +95,93 @@ def test_a_row_whose_file_is_gone(emptied: Service) -> None:
     assert (status, finding["repaired"], summary["repaired"]) == (1, True, 1)
     [row] = emptied.rows(recorder)
     assert row["status"] == "ERROR"
-    assert row["error_message"] == "file missing: found by flask ingest fsck"
+    assert row["error_message"] == "file missing (was QUEUED)"
     assert _fsck(emptied) == (0, [], _summary(rows=1, files=0))  # known from now on
 
-    assert emptied.upload(recorder).status_code == 200  # and the agent can still bring it back
+
+def test_a_chunk_that_was_given_up_is_what_it_was_when_its_file_returns(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    files = {
+        status: _store(emptied, recorder, status.encode())
+        for status in ("QUEUED", "DONE", "ERROR", "PROCESSING")
+    }
+    with emptied.connect() as connection:
+        for status, file in files.items():
+            connection.execute(
+                "UPDATE audio_chunks SET status = %s, error_message = %s WHERE file_path = %s",
+                [
+                    status,
+                    "too (much) noise: 3 dB" if status == "ERROR" else None,
+                    str(file.relative_to(emptied.storage)),
+                ],
+            )
+    contents = {file: file.read_bytes() for file in files.values()}
+    for file in contents:
+        file.unlink()
+    assert _fsck(emptied, "--repair")[2]["repaired"] == 4
+    assert {row["status"] for row in emptied.rows(recorder)} == {"ERROR"}
+
+    # The agent brings one back, and the backup the others.
+    assert emptied.upload(recorder, b"QUEUED").json()["duplicate"] is True
+    for file, content in contents.items():
+        file.write_bytes(content)
+    status, findings, _ = _fsck(emptied)
+    assert (status, len(findings)) == (1, 3)
+    assert {finding["kind"] for finding in findings} == {"file_returned"}
+    assert _fsck(emptied, "--repair")[2]["repaired"] == 3
+    found = {row["file_size_bytes"]: row for row in emptied.rows(recorder)}
+    after = {size: (row["status"], row["error_message"]) for size, row in found.items()}
+    assert after == {
+        6: ("QUEUED", None),
+        4: ("DONE", None),
+        5: ("ERROR", "too (much) noise: 3 dB"),
+        10: ("QUEUED", None),  # it has no worker any more
+    }
+    assert _fsck(emptied)[0] == 0
+
+
+def test_a_file_that_was_set_aside_is_put_back_when_its_row_misses_it(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    relative = file.relative_to(emptied.storage)
+    aside = emptied.storage / ".lost+found/20260101T000000Z" / relative
+    aside.parent.mkdir(parents=True)
+    file.rename(aside)
+    wrong = emptied.storage / ".lost+found/20250101T000000Z" / relative
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(SPEECH[::-1])
+    status, [finding], _ = _fsck(emptied, "--repair")
+    assert (status, finding["repaired"]) == (1, True)
+    assert finding["detail"].endswith(f"put back from .lost+found/20260101T000000Z/{relative}")
     assert file.read_bytes() == SPEECH
+    assert emptied.rows(recorder)[0]["status"] == "QUEUED"
+
+
+def test_very_many_missing_files_are_a_missing_disk(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    files = [_store(emptied, recorder, b"%d" % number) for number in range(30)]
+    for file in files[:25]:
+        file.unlink()
+    message = "25 of 30 rows in succession have no file. Is a disk not mounted?"
+    assert message in _could_not_run(emptied)
+    for file in files[25:]:
+        file.unlink()
+    message = "None of the latest 30 recordings is in"
+    assert message in _could_not_run(emptied)
+    assert {row["status"] for row in emptied.rows(recorder)} == {"QUEUED"}
+    assert _fsck(emptied, "--force")[2]["missing_file"] == 30
+    assert _fsck(emptied, "--repair", "--force")[2]["repaired"] == 30
+    assert {row["status"] for row in emptied.rows(recorder)} == {"ERROR"}
+
+
+def test_a_row_that_a_worker_holds_is_left_to_it(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    _store(emptied, recorder).unlink()
+    with emptied.connect() as connection, connection.transaction():
+        connection.execute("SELECT FROM audio_chunks FOR UPDATE")
+        status, [finding], _ = _fsck(emptied, "--repair")
+        assert (status, finding["repaired"]) == (1, False)
+    assert emptied.rows(recorder)[0]["status"] == "QUEUED"
 
 
 def test_a_file_without_a_row_is_moved_and_never_deleted(emptied: Service) -> None:
@@ -114,19 +197,18 @@ def test_a_file_without_a_row_is_moved_and_never_deleted(emptied: Service) -> No
     status, [finding], _ = _fsck(emptied, "--repair")
     assert (status, finding["repaired"]) == (1, True)
     assert not stray.exists()
-    assert (emptied.storage / ".lost+found" / relative).read_bytes() == b"stray"
+    [aside] = (emptied.storage / ".lost+found").glob(f"*/{relative}")
+    assert finding["detail"] == f"no row names it: moved to {aside.relative_to(emptied.storage)}"
+    assert aside.read_bytes() == b"stray"
     assert kept.read_bytes() == b"kept"
     assert _fsck(emptied)[0] == 0
 
     # The same once more takes nothing from what was moved before.
     stray.write_bytes(b"another of this name")
     _age(stray)
-    _, [finding], _ = _fsck(emptied, "--repair")
-    assert finding["detail"].endswith(f"moved to .lost+found/{relative}.1")
-    assert (emptied.storage / ".lost+found" / relative).read_bytes() == b"stray"
-    assert (
-        emptied.storage / ".lost+found" / f"{relative}.1"
-    ).read_bytes() == b"another of this name"
+    assert _fsck(emptied, "--repair")[2]["repaired"] == 1
+    moved = (emptied.storage / ".lost+found").glob(f"*/{relative}")
+    assert sorted(file.read_bytes() for file in moved) == [b"another of this name", b"stray"]
 
     # And the agent's next try completes the upload.
     assert emptied.upload(recorder, b"stray").json()["duplicate"] is False
@@ -149,12 +231,10 @@ def test_files_of_strange_names_are_strays(emptied: Service) -> None:
         path = Path(os.fsdecode(bytes(folder) + b"/" + name))
         path.write_bytes(b"x")
         _age(path)
-    link = folder / "a-link"
-    link.symlink_to("/nowhere")
-    _age(link)
     status, findings, summary = _fsck(emptied, "--repair")
-    assert (status, summary["stray_file"], summary["repaired"]) == (1, 5, 5)
-    assert any(finding["file_path"].endswith("caf\\xe9.ogg") for finding in findings)
+    assert (status, summary["stray_file"], summary["repaired"]) == (1, 4, 4)
+    shown = {finding["file_path"].rpartition("/")[2] for finding in findings}
+    assert shown == {"caf\\xe9.ogg", "ünïcode.ogg", "new\\x0aline", "x" * 255}
     assert _fsck(emptied)[0] == 0
     human = flask_ingest(emptied.database_url, "fsck", AUDIO_STORAGE_DIR=str(emptied.storage))
     assert human.returncode == 0
@@ -174,14 +254,70 @@ def test_a_row_of_the_earlier_service_may_name_its_file_otherwise(emptied: Servi
     assert _fsck(emptied, "--repair", "--checksums") == (0, [], _summary(rows=1, files=1))
 
 
-def test_a_path_that_leads_out_of_the_folder_names_no_file(emptied: Service) -> None:
+def test_a_shop_that_was_moved_behind_a_symbolic_link_is_left_alone(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    shop = emptied.storage / "audio" / str(recorder.device.point_id)
+    elsewhere = shop.rename(emptied.folder / "elsewhere")
+    shop.symlink_to(elsewhere)
+    _age(shop)
+    assert _fsck(emptied, "--repair") == (0, [], _summary(rows=1, files=0))
+    assert file.read_bytes() == SPEECH
+    shutil.rmtree(elsewhere)
+
+
+def test_a_row_may_spell_its_path_otherwise(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    files = [_store(emptied, recorder, b"%d" % number) for number in range(4)]
+    paths = [str(file.relative_to(emptied.storage)) for file in files]
+    spelled = (f"./{paths[0]}", str(files[1]), paths[2].replace("/", "//", 1))
+    renamed = files[3].with_name("recording-7.ogg")
+    files[3].rename(renamed)
+    with emptied.connect() as connection:
+        for path, other in zip(paths, [*spelled, f"{renamed}"], strict=True):
+            connection.execute(
+                "UPDATE audio_chunks SET sha256 = NULL, file_path = %s WHERE file_path = %s",
+                [other, path],
+            )
+    for file in (*files[:3], renamed):
+        _age(file)
+    assert _fsck(emptied, "--repair") == (0, [], _summary(rows=4, files=4))
+
+
+def test_a_file_that_cannot_be_read_stops_nothing_else(emptied: Service) -> None:
+    """/proc/self/mem is a file whose size can be told and whose bytes cannot be read."""
+    recorder = emptied.recorder()
+    unreadable, damaged = _store(emptied, recorder, b"1"), _store(emptied, recorder, b"2")
+    unreadable.unlink()
+    unreadable.symlink_to("/proc/self/mem")
+    damaged.write_bytes(b"3")
+    with emptied.connect() as connection:
+        connection.execute(
+            "ALTER TABLE audio_chunks DROP CONSTRAINT audio_chunks_not_empty;"
+            "UPDATE audio_chunks SET file_size_bytes = 0 WHERE file_path LIKE "
+            f"'%{unreadable.name}'"
+        )
+        status, findings, _ = _fsck(emptied, "--checksums", "--repair")
+        connection.execute("TRUNCATE audio_chunks")
+        connection.execute(
+            "ALTER TABLE audio_chunks ADD CONSTRAINT audio_chunks_not_empty"
+            " CHECK (sha256 IS NULL OR file_size_bytes > 0)"
+        )
+    kinds = {finding["kind"]: finding["detail"] for finding in findings}
+    assert status == 1
+    assert kinds["unreadable"] == "Input/output error"
+    assert kinds["wrong_checksum"].startswith("SHA-256 ")
+
+
+def test_a_path_that_leads_out_of_the_folder_is_told(emptied: Service) -> None:
     recorder = emptied.recorder()
     _store(emptied, recorder).unlink()
     (emptied.folder / "outside").write_bytes(SPEECH)
     with emptied.connect() as connection:
         connection.execute("UPDATE audio_chunks SET file_path = 'audio/../../outside'")
-    status, [finding], _ = _fsck(emptied)
-    assert (status, finding["kind"]) == (1, "missing_file")
+    status, [finding], _ = _fsck(emptied, "--repair")
+    assert (status, finding["kind"], finding["repaired"]) == (1, "foreign_path", False)
+    assert emptied.rows(recorder)[0]["status"] == "QUEUED"
 
 
 def test_damage_is_reported_and_left_alone(emptied: Service) -> None:
@@ -247,6 +383,7 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
     assert "'1 h' is not a duration" in _could_not_run(emptied, "--grace", "1 h")
     # A disk that is not mounted is not a million lost recordings.
     assert "Is its disk mounted" in _could_not_run(emptied, AUDIO_STORAGE_DIR=str(tmp_path))
+    (tmp_path / "audio").mkdir()
     assert emptied.rows(recorder)[0]["status"] == "QUEUED"
 
 
@@ -292,16 +429,10 @@ def test_it_shows_a_bar_to_a_person(emptied: Service) -> None:
     command = [sys.executable, "-m", "flask", "ingest", "fsck"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:  # the last process that had it open has gone
-                break
+        shown = read_terminal(ours)
         assert process.stdout is not None
         output = process.stdout.read().decode()
-    os.close(ours)
-    assert b"rows" in shown
-    assert b"100%" in shown
+    assert "rows" in shown
+    assert "100%" in shown
     assert output.startswith("missing_file")
     assert process.returncode == 1

@@ -6,14 +6,28 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SPEECH, Recorder, Service, assert_problem, clean_environ, flask_ingest
+from support import (
+    SPEECH,
+    Recorder,
+    Service,
+    assert_problem,
+    clean_environ,
+    eventually,
+    flask_ingest,
+    read_terminal,
+)
+
+from ingest_api import retention
+from ingest_api.database import connect
+from ingest_api.settings import Settings
 
 LONG_AGO = datetime(2026, 1, 28, 10, tzinfo=UTC)
 
@@ -43,11 +57,11 @@ def _store(
     answer = service.upload(recorder, data, **times).json()
     changes = {"status": "DONE", "created_at": LONG_AGO} | columns
     with service.connect() as connection:
-        for name, value in changes.items():
-            connection.execute(
-                f"UPDATE audio_chunks SET {name} = %s WHERE chunk_id = %s",
-                [value, answer["chunk_id"]],
-            )
+        columns_set = ", ".join(f"{name} = %s" for name in changes)
+        connection.execute(
+            f"UPDATE audio_chunks SET {columns_set} WHERE chunk_id = %s",
+            [*changes.values(), answer["chunk_id"]],
+        )
     return service.storage / answer["stored_path"]
 
 
@@ -116,6 +130,7 @@ def test_it_tells_what_it_would_do(emptied: Service) -> None:
             {"status": "DONE", "chunks": 1, "bytes": 500_000},
             {"status": "ERROR", "chunks": 1, "bytes": 1},
         ],
+        "would_finish": [],
         "would_keep": [{"status": "QUEUED", "chunks": 1, "bytes": 1}],
     }
     assert all(file.exists() for file in files)
@@ -174,7 +189,13 @@ def test_the_rate_is_a_limit(emptied: Service) -> None:
         (["--older-than", "3m"], "'3m' is not a duration"),
         (["--device", "x"], "'x' is not a UUID"),
         (["--older-than", "1d", "--from", "2026-01-28"], "is not a time with its offset"),
-        (["--older-than", "1d", "--status", "PRUNED"], "'PRUNED' is not one of"),
+        (["--device", "00000000-0000-4000-8000-000000000001"], "there is no device"),
+        (["--point", "00000000-0000-4000-8000-000000000001"], "no device is at the point"),
+        (
+            ["--older-than", "0d", "--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"],
+            "--from must be before --to",
+        ),
+        (["--older-than", "1d", "--status", "PRUNED"], "what is PRUNED is removed anyway"),
     ],
 )
 def test_it_refuses_what_it_does_not_understand(
@@ -209,13 +230,11 @@ def test_a_person_is_asked_first(emptied: Service) -> None:
             stdout=subprocess.PIPE,
             stderr=theirs,
         ) as process:
+            os.close(theirs)
             os.write(ours, answer)
-            assert process.stdout is not None
-            output = process.stdout.read().decode()
+            shown = read_terminal(ours)
             assert process.wait(20) == status
-        os.close(ours)
-        os.close(theirs)
-        assert output.startswith("would remove 1 chunks")
+        assert "would remove 1 chunks" in shown
         assert file.exists() is bool(status)
 
 
@@ -277,46 +296,160 @@ def test_a_prune_that_dies_is_finished_by_the_next(
     assert not set(emptied.files(recorder)) & set(files[1:])
 
 
-def test_an_upload_of_what_is_being_removed_is_stored_anew(emptied: Service) -> None:
-    """It comes after its row was deleted, before that is committed, while its file goes."""
+def test_an_upload_of_what_is_being_removed_is_answered_and_the_next_is_stored_anew(
+    emptied: Service,
+) -> None:
     recorder = emptied.recorder()
     file = _store(emptied, recorder, b"0")
-    answers = []
     with _start_interrupted(emptied, "os.remove", "1", "wait") as process:
-        deadline = time.monotonic() + 20
-        with emptied.connect() as connection:
-            idle = "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction'"
-            while not connection.execute(f"{idle} AND datname = current_database()").rowcount:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        upload = threading.Thread(target=lambda: answers.append(emptied.upload(recorder, b"0")))
-        upload.start()
-        upload.join()
+        eventually(lambda: [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"], 20)
+        answer = emptied.upload(recorder, b"0")
+        assert (answer.status_code, answer.json()["duplicate"]) == (200, True)
         assert process.wait(30) == 0
-    assert answers[0].status_code == 200
-    assert answers[0].json()["duplicate"] is False
-    [row] = emptied.rows(recorder)
-    assert row["status"] == "QUEUED"
+    assert emptied.rows(recorder) == emptied.files(recorder) == []
+    answer = emptied.upload(recorder, b"0")
+    assert (answer.status_code, answer.json()["duplicate"]) == (200, False)
     assert file.read_bytes() == b"0"
 
 
-def test_several_at_once_remove_each_chunk_once(emptied: Service) -> None:
+def test_an_upload_that_overtakes_the_removal_has_its_file(emptied: Service) -> None:
+    """The file of the first time goes, and then its row, while an upload of the same chunk has its
+    file already and waits for the database."""
     recorder = emptied.recorder()
-    for number in range(30):
+    file = _store(emptied, recorder, b"0")
+    with emptied.connect() as connection, ThreadPoolExecutor() as pool:
+        with connection.transaction():
+            connection.execute("LOCK TABLE audio_chunks IN SHARE MODE")  # no one may write
+            inode = file.stat().st_ino
+            upload = pool.submit(emptied.upload, recorder, b"0")
+            eventually(lambda: file.stat().st_ino != inode)
+            file.unlink()
+            connection.execute("DELETE FROM audio_chunks")
+        assert upload.result().json()["duplicate"] is False
+    assert file.read_bytes() == b"0"
+
+
+def test_only_one_runs_at_a_time(emptied: Service) -> None:
+    """A second one could delete a row, and so let an upload store the chunk anew, whose file the
+    first one is just about to remove."""
+    recorder = emptied.recorder()
+    for number in range(3):
         _store(emptied, recorder, b"%d" % number)
-    counts: list[int] = []
-    options = ("--older-than", "30d", "--batch", "3", "--rate", "0")
-    threads = [
-        threading.Thread(target=lambda: counts.append(_removed(emptied, *options)))
-        for _ in range(3)
+    with _start_interrupted(emptied, "os.remove", "1", "wait") as process:
+        eventually(lambda: any(row["status"] == "PRUNED" for row in emptied.rows(recorder)), 20)
+        second = _prune(emptied, "--older-than", "30d")
+        assert second.returncode == 1
+        assert "Another prune or fsck --repair is at work" in second.stderr
+        assert process.wait(30) == 0
+    assert emptied.rows(recorder) == emptied.files(recorder) == []
+
+
+def test_a_file_that_cannot_be_removed_stops_nothing_else(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    files = [_store(emptied, recorder, b"%d" % number) for number in range(4)]
+    paths = [str(file.relative_to(emptied.storage)) for file in files]
+    odd = {paths[0]: "audio/../../outside", paths[1]: "audio", paths[2]: f"{paths[3]}/below-a-file"}
+    (emptied.folder / "outside").write_bytes(b"not ours")
+    with emptied.connect() as connection:
+        for path, other in odd.items():
+            connection.execute(
+                "UPDATE audio_chunks SET sha256 = NULL, file_path = %s WHERE file_path = %s",
+                [other, path],
+            )
+    for _ in range(2):
+        result = _prune(emptied, "--older-than", "30d")
+        assert result.returncode == 1
+        assert "not removed: audio/../../outside: " in result.stderr
+        assert "Traceback" not in result.stderr
+        [row] = emptied.rows(recorder)
+        assert (row["status"], row["file_path"]) == ("PRUNED", "audio/../../outside")
+    assert (emptied.folder / "outside").read_bytes() == b"not ours"
+    assert not files[3].exists()
+    assert files[0].exists()  # which fsck will find
+
+
+def test_a_file_that_another_row_names_stays(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder, b"shared", sha256=None)
+    other = _store(emptied, recorder, b"other", sha256=None, status="QUEUED")
+    path = str(file.relative_to(emptied.storage)).replace("chunk_", "recording_")[:-40] + ".ogg"
+    file.rename(emptied.storage / path)
+    with emptied.connect() as connection:
+        connection.execute("UPDATE audio_chunks SET file_path = %s", [path])
+    assert other.exists()
+    assert _removed(emptied, "--older-than", "30d") == 1
+    assert (emptied.storage / path).read_bytes() == b"shared"
+    assert [row["status"] for row in emptied.rows(recorder)] == ["QUEUED"]
+    assert _removed(emptied, "--older-than", "30d", "--status", "QUEUED") == 1
+    assert not (emptied.storage / path).exists()
+
+
+REFERRING = "CREATE TABLE segments (chunk_id uuid REFERENCES audio_chunks ON DELETE {action})"
+
+
+def test_rows_of_other_tables_do_not_go_unasked(start_service) -> None:
+    service = start_service()
+    recorder = service.recorder()
+    file = _store(service, recorder)
+    with service.connect() as connection:
+        connection.execute(REFERRING.format(action="CASCADE"))
+        connection.execute("INSERT INTO segments SELECT chunk_id FROM audio_chunks")
+        result = _prune(service, "--older-than", "1d")
+        assert (result.returncode, file.exists()) == (1, True)
+        assert "Rows of segments hang on the chunks: if they may go with them" in result.stderr
+        assert _removed(service, "--older-than", "1d", "--cascade") == 1
+        assert connection.execute("SELECT count(*) FROM segments").fetchone() == (0,)
+        connection.execute("DROP TABLE segments")
+        connection.execute(REFERRING.format(action="NO ACTION"))
+    _store(service, recorder)
+    result = _prune(service, "--older-than", "1d", "--cascade")
+    assert result.returncode == 1
+    assert "segments refers to chunks and lets none be deleted" in result.stderr
+    assert [row["status"] for row in service.rows(recorder)] == ["DONE"]
+
+
+def test_a_clock_that_jumped_does_not_remove_everything(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    seen = datetime.now(UTC) - timedelta(days=91)
+    with emptied.connect() as connection:
+        connection.execute("UPDATE devices SET last_seen_at = %s", [seen])
+    result = _prune(emptied, "--older-than", "90d")
+    assert (result.returncode, file.exists()) == (1, True)
+    assert f"No recorder was seen since {seen:%Y-%m-%d}" in result.stderr
+    assert _removed(emptied, "--older-than", "90d", "--force") == 1
+
+
+def test_it_goes_by_the_clock_that_dated_the_rows(emptied: Service) -> None:
+    with connect(Settings.from_environ({"DATABASE_URL": emptied.database_url})) as connection:
+        for off, refused in (("0 s", False), ("5 min", True)):
+            connection.execute(
+                "CREATE SCHEMA IF NOT EXISTS fake;"
+                " CREATE OR REPLACE FUNCTION fake.clock_timestamp() RETURNS timestamptz"
+                f" LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp() + interval '{off}' $$;"
+                " SET search_path = fake, public, pg_catalog"
+            )
+            with pytest.raises(retention.Refused) if refused else nullcontext():
+                retention.received_before(connection, timedelta(days=1), force=False)
+
+
+def test_what_an_interrupted_run_has_left_is_told(emptied: Service) -> None:
+    recorder, other = emptied.recorder(), emptied.recorder()
+    _store(emptied, recorder, status="PRUNED")
+    device = ["--device", str(other.device.device_id)]
+    plan = _prune(emptied, *device, "--dry-run").stdout.splitlines()
+    assert plan == [
+        "would remove 0 chunks (0.0 MB)",
+        "would finish an interrupted run first: 1 chunks (0.2 MB): 1 PRUNED",
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(counts) == 30
-    assert emptied.rows(recorder) == []
-    assert emptied.files(recorder) == []
+    assert _removed(emptied, *device) == 1
+
+
+def test_a_status_of_the_earlier_service_can_be_named(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder, sha256=None, status="Transcribed")
+    assert _removed(emptied, "--older-than", "30d", "--status", "Transcribed") == 1
+    assert not file.exists()
 
 
 def test_a_device_whose_recordings_were_erased_goes_on(emptied: Service) -> None:

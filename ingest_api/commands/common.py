@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,9 +13,12 @@ import psycopg
 
 from ingest_api.database import Connection, connect
 from ingest_api.errors import IngestError
+from ingest_api.fsck import TooMuchMissing, require_disk
 from ingest_api.migrations import SchemaError
+from ingest_api.retention import Refused
 from ingest_api.schemas import parse_uuid
 from ingest_api.settings import Settings, SettingsError
+from ingest_api.stored_files import StoredFiles
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -56,7 +59,7 @@ class DurationParameter(click.ParamType[timedelta]):
     ) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value)
+        match = re.fullmatch(r"([0-9]{1,5})(s|min|h|d)", value)
         if not match:
             self.fail(f"{value!r} is not a duration such as 90d, 12h, 30min or 45s", param, ctx)
         return timedelta(**{self._units[match[2]]: int(match[1])})
@@ -94,7 +97,7 @@ def database(failure: type[click.ClickException] = click.ClickException) -> Iter
             yield connection
     except SettingsError as error:
         raise failure(f"these settings must be changed:\n{error}") from None
-    except SchemaError as error:
+    except (SchemaError, TooMuchMissing, Refused) as error:
         raise failure(str(error)) from None
     except IngestError as error:
         cause = f" ({error.cause})" if error.cause != error.detail else ""
@@ -104,6 +107,27 @@ def database(failure: type[click.ClickException] = click.ClickException) -> Iter
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
         raise failure(f"the database failed (DATABASE_URL): {reason}") from None
+    except BrokenPipeError:
+        raise  # whoever reads the output has read enough
+    except OSError as error:
+        raise failure(str(error)) from None
+    except KeyboardInterrupt:
+        raise failure("interrupted") from None
+
+
+@contextmanager
+def stored_files(
+    connection: Connection, *, exclusive: bool, force: bool = False
+) -> Iterator[StoredFiles]:
+    """The files of this database's chunks. TooMuchMissing, unless forced, when they seem to be on
+    a disk that is not there; StorageUnavailable when it is to be `exclusive` and is not."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise TooMuchMissing("File names cannot be read in this locale: set PYTHONUTF8=1")
+    files = StoredFiles(Settings.from_environ().audio_storage_dir)
+    if not force:
+        require_disk(connection, files)
+    with files.locked() if exclusive else nullcontext():
+        yield files
 
 
 @contextmanager
@@ -117,5 +141,6 @@ def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
 
 
 def printable(text: str) -> str:
-    """A file name as text, whatever bytes it has on disk."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as text that a terminal can take, whatever bytes it has on disk."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

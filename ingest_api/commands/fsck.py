@@ -19,9 +19,9 @@ from ingest_api.commands.common import (
     database,
     printable,
     progress_bar,
+    stored_files,
 )
 from ingest_api.settings import Settings
-from ingest_api.stored_files import StoredFiles
 
 _UPLOAD_SLACK_SECONDS = 60
 
@@ -46,16 +46,20 @@ class _Tally:
     show_default=True,
     help="How old a file without a row must be to count: younger ones may be arriving.",
 )
+@click.option("--force", is_flag=True, help="Go on even when very many files are missing.")
 @as_json_option
-def fsck(repair: bool, checksums: bool, grace: timedelta, as_json: bool) -> None:
+def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: bool) -> None:
     """Compare the rows with the files, both ways.
 
     Finds rows whose file is gone (missing_file), is of another size (wrong_size) or, with
-    --checksums, of other content (wrong_checksum); files without a row (stray_file); and temporary
-    files of processes that died (stale_temporary).
+    --checksums, of other content (wrong_checksum), cannot be read (unreadable) or is said to be
+    elsewhere (foreign_path); rows that were given up, and whose file is there again
+    (file_returned); files without a row (stray_file); and temporary files of processes that died
+    (stale_temporary).
 
-    --repair marks the rows whose file is gone as ERROR, moves stray files into .lost+found below
-    AUDIO_STORAGE_DIR, and removes stale temporary files. It deletes nothing else and touches no
+    --repair marks the rows whose file is gone as ERROR, or puts the file back if it was set aside;
+    makes rows whose file has returned what they were; moves stray files into .lost+found below
+    AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing else and touches no
     damaged file. The service may go on running.
 
     Exit status 0: clean; 1: something was found; 2: could not run. --json prints a line for each
@@ -65,16 +69,13 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, as_json: bool) -> None
     tally = _Tally()
     with database(CouldNotRun) as connection:
         migrations.require_current(connection)
-        settings = Settings.from_environ()
-        _require_patience(grace, settings)
-        files = StoredFiles(settings.audio_storage_dir)
-        if queries.list_chunk_files(connection, after=check.FIRST_ID, page=1):
-            files.require_recordings()
-        run = check.Check(connection, files, grace.total_seconds(), checksums, repair)
-        for finding in _findings(run, tally, queries.estimate_chunks(connection)):
-            tally.found[finding.kind.value] += 1
-            tally.repaired += finding.repaired
-            _show(finding, as_json)
+        _require_patience(grace, Settings.from_environ())
+        with stored_files(connection, exclusive=repair, force=force) as files:
+            run = check.Check(connection, files, grace.total_seconds(), checksums, repair, force)
+            for finding in _findings(run, tally, queries.estimate_chunks(connection)):
+                tally.found[finding.kind.value] += 1
+                tally.repaired += finding.repaired
+                _show(finding, as_json)
     _summarize(tally, monotonic() - started, as_json)
     if tally.found:
         raise click.exceptions.Exit(1)

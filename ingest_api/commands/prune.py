@@ -3,8 +3,7 @@
 import json
 import logging.config
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from uuid import UUID
 
@@ -17,7 +16,9 @@ from ingest_api.commands.common import (
     UuidParameter,
     as_json_option,
     database,
+    printable,
     progress_bar,
+    stored_files,
 )
 from ingest_api.database import Connection
 from ingest_api.logs import logging_config
@@ -26,6 +27,17 @@ from ingest_api.settings import Settings
 from ingest_api.stored_files import StoredFiles
 
 STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
+
+
+class StatusParameter(click.ParamType[str]):
+    """One of the service's, in any case, or one that the earlier service left."""
+
+    name = "status"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.upper() == "PRUNED":
+            self.fail("what is PRUNED is removed anyway", param, ctx)
+        return value.upper() if value.upper() in STATUSES else value
 
 
 @click.command()
@@ -41,7 +53,7 @@ STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice(STATUSES, case_sensitive=False),
+    type=StatusParameter(),
     multiple=True,
     default=("DONE", "ERROR"),
     show_default=True,
@@ -54,11 +66,13 @@ STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0),
+    type=click.IntRange(min=0),
     default=500,
     show_default=True,
     help="Chunks a second, at most; 0: as fast as it goes.",
 )
+@click.option("--cascade", is_flag=True, help="Let rows of other tables go with their chunks.")
+@click.option("--force", is_flag=True, help="Go on though files are missing, or all is that old.")
 @as_json_option
 def prune(
     older_than: timedelta | None,
@@ -66,11 +80,13 @@ def prune(
     device_id: UUID | None,
     recorded_from: datetime | None,
     recorded_until: datetime | None,
-    statuses: Sequence[str],
+    statuses: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     batch: int,
-    rate: float,
+    rate: int,
+    cascade: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Remove chunks, rows and files, that are no longer wanted.
@@ -79,64 +95,97 @@ def prune(
     --from and --to; a chunk that overlaps the time goes whole. What has not been processed is kept
     unless its status is named.
 
-    The service may go on running, and an interrupted run is finished by the next one.
+    The service may go on running. What an interrupted run has left is finished first.
     """
-    if not (older_than or point_id or device_id):
+    if older_than is None and not (point_id or device_id):
         raise click.UsageError("say what to remove: --older-than, --device or --point")
-    received_before = datetime.now(UTC) - older_than if older_than else None
-    selection = Selection(
-        tuple(statuses), received_before, point_id, device_id, recorded_from, recorded_until
-    )
+    if recorded_from and recorded_until and recorded_from >= recorded_until:
+        raise click.UsageError("--from must be before --to")
+    started = monotonic()
     with database() as connection:
         migrations.require_current(connection)
+        _require_known(connection, point_id, device_id)
+        retention.require_no_references(connection, cascade=cascade)
+        before = _received_before(connection, older_than, force)
+        selection = Selection(statuses, before, point_id, device_id, recorded_from, recorded_until)
         if dry_run:
             _show_plan(queries.count_prunable(connection, selection), selection, as_json)
             return
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
-        started = monotonic()
-        removed = _remove(connection, selection, batch, rate, expected)
-        _show_removed(removed, monotonic() - started, as_json)
+        with stored_files(connection, exclusive=True, force=force) as files:
+            removed = _remove(connection, files, selection, batch, rate, expected)
+    _show_removed(removed, monotonic() - started, as_json)
+
+
+def _received_before(
+    connection: Connection, older_than: timedelta | None, force: bool
+) -> datetime | None:
+    if older_than is None:
+        return None
+    return retention.received_before(connection, older_than, force=force)
+
+
+def _require_known(connection: Connection, point_id: UUID | None, device_id: UUID | None) -> None:
+    """A mistyped id must not look like an erasure that is done."""
+    devices = queries.list_devices(connection)
+    if device_id and all(device.device_id != device_id for device in devices):
+        raise click.UsageError(f"there is no device {device_id}")
+    if point_id and all(device.point_id != point_id for device in devices):
+        raise click.UsageError(f"no device is at the point {point_id}")
 
 
 def _confirm(connection: Connection, selection: Selection) -> int:
     """Ask the person who is watching; how many chunks it will be."""
     counts = queries.count_prunable(connection, selection)
-    _show_plan(counts, selection, as_json=False)
+    _show_plan(counts, selection, as_json=False, err=True)
     click.confirm("Remove them?", abort=True, err=True)
     return sum(count.chunks for count in counts if count.status in selection.statuses)
 
 
 def _remove(
-    connection: Connection, selection: Selection, batch: int, rate: float, expected: int
+    connection: Connection,
+    files: StoredFiles,
+    selection: Selection,
+    batch: int,
+    rate: int,
+    expected: int,
 ) -> retention.Batch:
-    settings = Settings.from_environ()
     if not sys.stderr.isatty():  # where a bar would be drawn
-        logging.config.dictConfig(logging_config(settings.log_level))
-    files = StoredFiles(settings.audio_storage_dir)
-    files.require_recordings()
+        logging.config.dictConfig(logging_config(Settings.from_environ().log_level))
     removed = retention.Batch(0, 0)
     batches = retention.prune(
         connection, files, selection, batch_size=batch, chunks_per_second=rate or None
     )
-    with progress_bar(expected, "chunks") as advance:
-        for done in batches:
-            removed = retention.Batch(removed.chunks + done.chunks, removed.bytes + done.bytes)
-            advance(done.chunks)
+    try:
+        with progress_bar(expected, "chunks") as advance:
+            for done in batches:
+                removed += done
+                advance(done.chunks)
+    except BaseException:
+        click.echo(f"removed {removed.chunks} chunks before it stopped", err=True)
+        raise
     return removed
 
 
-def _show_plan(counts: list[StatusCount], selection: Selection, as_json: bool) -> None:
-    chosen = [count for count in counts if count.status in selection.statuses]
-    others = [count for count in counts if count.status not in selection.statuses]
+def _show_plan(
+    counts: list[StatusCount], selection: Selection, as_json: bool, *, err: bool = False
+) -> None:
+    kinds = {
+        "would_remove": [count for count in counts if count.status in selection.statuses],
+        "would_finish": [count for count in counts if count.status == "PRUNED"],
+        "would_keep": [
+            count for count in counts if count.status not in {*selection.statuses, "PRUNED"}
+        ],
+    }
     if as_json:
-        plan = {"would_remove": chosen, "would_keep": others}
-        click.echo(
-            json.dumps({verb: [vars(count) for count in found] for verb, found in plan.items()})
-        )
+        plan = {verb: [vars(count) for count in found] for verb, found in kinds.items()}
+        click.echo(json.dumps(plan))
         return
-    click.echo(f"would remove {_total(chosen)}")
-    if others:
-        click.echo(f"would keep, because of its status, {_total(others)}; see --status")
+    click.echo(f"would remove {_total(kinds['would_remove'])}", err=err)
+    if finish := kinds["would_finish"]:
+        click.echo(f"would finish an interrupted run first: {_total(finish)}", err=err)
+    if keep := kinds["would_keep"]:
+        click.echo(f"would keep, because of its status, {_total(keep)}; see --status", err=err)
 
 
 def _show_removed(removed: retention.Batch, seconds: float, as_json: bool) -> None:
@@ -145,6 +194,10 @@ def _show_removed(removed: retention.Batch, seconds: float, as_json: bool) -> No
     else:
         size = _megabytes(removed.bytes)
         click.echo(f"removed {removed.chunks} chunks ({size}) in {seconds:.1f} s")
+        for file_path, reason in removed.failures.items():
+            click.echo(f"not removed: {printable(file_path)}: {printable(reason)}", err=True)
+    if removed.failures:
+        raise click.exceptions.Exit(1)
 
 
 def _total(counts: list[StatusCount]) -> str:

@@ -1,4 +1,3 @@
--- Forget marked chunks. Until this is committed, an upload of the same chunk waits.
+-- Forget marked chunks whose files are removed.
 DELETE FROM audio_chunks
 WHERE chunk_id = ANY(%(chunk_ids)s) AND status = 'PRUNED'
-RETURNING chunk_id, file_path, file_size_bytes, start_ts

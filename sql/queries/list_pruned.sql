@@ -1,5 +1,6 @@
--- Some of what is marked: when no retention runs, one was interrupted here.
-SELECT chunk_id
+-- What is marked, in the order of the ids: when no retention runs, one was interrupted there.
+SELECT chunk_id, file_path, file_size_bytes, start_ts, created_at
 FROM audio_chunks
-WHERE status = 'PRUNED'
+WHERE status = 'PRUNED' AND chunk_id > %(after)s
+ORDER BY chunk_id
 LIMIT %(batch)s

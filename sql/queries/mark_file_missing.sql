@@ -1,5 +1,12 @@
--- Give up on chunks whose files are gone, so that no worker is sent for them.
+-- Give up on a chunk whose file is gone, and keep in mind what it was; not one that a worker holds.
 UPDATE audio_chunks
-SET status = 'ERROR', error_message = %(error_message)s, processing_started_at = NULL
-WHERE chunk_id = ANY(%(chunk_ids)s) AND status <> 'PRUNED'
+SET status = 'ERROR',
+    error_message = 'file missing (was ' || status || coalesce(': ' || error_message, '') || ')',
+    processing_started_at = NULL
+WHERE chunk_id = (
+    SELECT chunk_id
+    FROM audio_chunks
+    WHERE chunk_id = %(chunk_id)s AND status <> 'PRUNED'
+    FOR UPDATE SKIP LOCKED
+)
 RETURNING chunk_id

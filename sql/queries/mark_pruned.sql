@@ -15,4 +15,4 @@ WHERE chunk_id IN (
     LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING chunk_id, created_at
+RETURNING chunk_id, file_path, file_size_bytes, start_ts, created_at
