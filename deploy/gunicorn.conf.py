@@ -24,12 +24,13 @@ bind = (
 # connection to PostgreSQL is held only while a statement runs (DATABASE_POOL_SIZE a worker).
 worker_class = "ingest_api.worker.UploadWorker"
 workers = settings.workers
-threads = settings.threads
 
 # Every recorder keeps its connection, and each takes a file descriptor: use all that we may have.
+# A thread takes three: the connection, the file that arrives, the folder that is synced.
 _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-worker_connections = max(threads + 1, min(10_000, descriptors - 4 * threads - 100))
+threads = max(2, min(settings.threads, (descriptors - 100) // 4))
+worker_connections = max(threads + 1, min(10_000, descriptors - 3 * threads - 100))
 
 # Each worker makes its own pool after the fork: a connection must not be shared by processes.
 # (The code itself is loaded before, by the imports above: new code needs a restart, not a HUP.)

@@ -21,12 +21,13 @@ class RequestTimedOut(NoMoreData, TimeoutError):
 
 class PatientSocket(socket.socket):
     """Each read waits `stall` seconds at most, and all reads of a request end at `deadline`
-    (monotonic). A write may take as long as the last read had left."""
+    (monotonic). A write may take as long as the last read had left, or `stall` seconds."""
 
     stall: float
     deadline: float
     in_head = True  # the request's head is not complete
     timed_out = False  # a read did
+    request: Any = None  # the last that was complete, as gunicorn has it
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         patience = min(self.stall, self.deadline - monotonic())
@@ -40,6 +41,8 @@ class PatientSocket(socket.socket):
             raise RequestTimedOut from None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
+        if self.gettimeout() is None:  # nothing was read: the request came with the one before
+            self.settimeout(self.stall)
         try:
             super().sendall(data, flags)
         except TimeoutError:
@@ -52,7 +55,7 @@ class PatientSocket(socket.socket):
         with suppress(OSError):
             self.settimeout(None)
             self.shutdown(socket.SHUT_WR)
-            while self.recv(RECEIVE_BYTES):
+            while monotonic() < self.deadline and self.recv(RECEIVE_BYTES):
                 pass
         with suppress(OSError):
             self.shutdown(socket.SHUT_RD)  # whoever closes it now need not wait

@@ -52,6 +52,7 @@ class BodyStream:
     def __init__(self, source: IO[bytes], *, expected: int | None, limit: int) -> None:
         self.received = 0
         self.ended = False
+        self.broken = False  # where the next request would begin is not known
         self._source = source
         self._expected = expected  # Content-Length; None with chunked coding
         self._limit = limit
@@ -83,11 +84,11 @@ class BodyStream:
         try:
             return self._source.read(size)
         except TimeoutError as error:
-            self.ended = True
+            self.ended = self.broken = True
             raise RequestTimeout from error
         # gunicorn has a dozen exceptions for a bad chunk or a lost peer, of no common class.
         except Exception as error:
-            self.ended = True
+            self.ended = self.broken = True
             raise TruncatedBody from error
 
 
@@ -171,14 +172,21 @@ class IngestRequest(Request):
     def discard_body_after(self, response: Response) -> Response:
         """A refused client may still be sending. Answer first, so that it can stop; then read
         on. For `after_request`."""
+        if self.stream.broken and self._connection:
+            self._connection.request.must_close = True  # and say so
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         if has_body and not self.stream.ended:
             response.call_on_close(self._discard_body)
         return response
 
-    def _discard_body(self) -> None:
+    @property
+    def _connection(self) -> PatientSocket | None:
+        """None when another server than ours is serving."""
         connection = self.environ.get("gunicorn.socket")
-        if isinstance(connection, PatientSocket):
+        return connection if isinstance(connection, PatientSocket) else None
+
+    def _discard_body(self) -> None:
+        if connection := self._connection:
             connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 

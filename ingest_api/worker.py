@@ -1,10 +1,12 @@
 """gunicorn's threaded worker, on sockets that do not wait for ever, and telling its own errors the
 way the application does."""
 
+import errno
 import json
 import logging
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -30,11 +32,49 @@ _MALFORMED = {
     http.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
 _log = logging.getLogger("ingest_api.access")
+_worker_log = logging.getLogger(__name__)
+
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_REST_SECONDS = 1.0
+
+
+class _Threads(ThreadPoolExecutor):
+    """Makes do with the threads it has when the system grants no more."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            _worker_log.error("the system grants no more threads: raise its limits, see TasksMax")
 
 
 class UploadWorker(ThreadWorker):
     """`ThreadWorker` on patient sockets. A thread is for a client that has something to say: a new
     connection waits for its first byte in the poller, as a kept-alive one does for its next."""
+
+    _accept_again = 0.0  # monotonic
+
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        return _Threads(self.cfg.threads)
+
+    def accept(self, listener: Any) -> None:
+        """Where descriptors have run out, rest a little, and serve those who are there. gunicorn
+        would end the worker, and all its uploads."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            _worker_log.error("no connection can be accepted: %s", error)
+            self._accept_again = monotonic() + _REST_SECONDS
+            self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        if not enabled or monotonic() >= self._accept_again:
+            super().set_accept_enabled(enabled)
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -82,7 +122,7 @@ class UploadWorker(ThreadWorker):
         conn.sock.deadline = monotonic() + self.settings.request_deadline_seconds
         conn.sock.in_head = True
         keep = super().handle(conn)
-        if conn.sock.timed_out and conn.sock.in_head:
+        if conn.sock.timed_out and conn.sock.in_head and not conn.sock.request:
             _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
         if not keep:
             conn.sock.linger()  # here: gunicorn would do it in the thread that all others wait for
@@ -90,7 +130,8 @@ class UploadWorker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """The head is complete: from here on the application answers."""
-        cast(PatientSocket, conn.sock).in_head = False
+        connection = cast(PatientSocket, conn.sock)
+        connection.in_head, connection.request = False, req
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:

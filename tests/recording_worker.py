@@ -31,6 +31,7 @@ class RecordingWorker(UploadWorker):
         os.open, os.write, os.fsync = calls.open, calls.write, calls.fsync
         os.link, os.replace = calls.named(os.link, "link"), calls.named(os.replace, "rename")
         os.mkdir, os.unlink = calls.mkdir, calls.unlink
+        os.rename = os.truncate = os.ftruncate = calls.unforeseen
         sys.addaudithook(calls.listen)
         super().init_process()
 
@@ -87,6 +88,9 @@ class _Calls:
     def unlink(self, path: Any, **options: Any) -> None:
         _unlink(path, **options)
         self._record("unlink", path=str(path))
+
+    def unforeseen(self, *arguments: Any, **options: Any) -> None:
+        raise NotImplementedError("record this call, and let the model of the disk know of it")
 
     def listen(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == EVENT and arguments[0] == Step.FOLDER_SYNCED:

@@ -1,10 +1,12 @@
 """Clients that stall, drip, hang up, or send what is no HTTP: the good ones notice nothing."""
 
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,26 @@ def test_a_client_that_does_not_close_holds_up_nobody(patient: Service) -> None:
             assert requests.get(f"{patient.url}/health/live", timeout=10).status_code == 200
         assert time.monotonic() - started < 3  # 60 closes of 2 s each would take minutes
         assert [answer.result() for answer in refused] == [400] * 60
+
+
+def test_a_worker_that_runs_out_of_descriptors_serves_those_who_are_there(start_service) -> None:
+    service = start_service()
+    recorder = service.recorder()
+    workers = service.workers()
+    with requests.Session() as session, ExitStack() as stack:
+        assert service.upload(recorder, b"1", session=session).status_code == 200
+        _, hard = resource.prlimit(workers[0], resource.RLIMIT_NOFILE)
+        for pid in workers:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, hard))
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+        message = "no connection can be accepted: [Errno 24] Too many open files"
+        eventually(lambda: message in service.log_path.read_text())
+        assert service.upload(recorder, b"2", session=session).status_code in {200, 503}
+    for pid in workers:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    eventually(lambda: service.upload(recorder, b"2").status_code == 200)
+    assert service.workers() == workers
 
 
 SMUGGLING = {

@@ -290,6 +290,22 @@ def test_a_migration_may_ask_to_run_outside_a_transaction(empty_url: str) -> Non
     assert indexes == 1
 
 
+def test_an_index_that_was_half_built_is_built_anew(empty_url: str) -> None:
+    flask_ingest(empty_url, "migrate")
+    _execute(
+        empty_url,
+        "UPDATE pg_index SET indisvalid = false"
+        " WHERE indexrelid = 'ix_audio_chunks_finished'::regclass",
+        "DELETE FROM schema_migrations WHERE version = 3",
+    )
+    assert flask_ingest(empty_url, "migrate").stdout == "applied 0003_finished_index\n"
+    with psycopg.connect(empty_url) as connection:
+        assert migrations.queries.list_invalid_indexes(connection) == []
+        assert "ix_audio_chunks_finished" in str(
+            connection.execute("SELECT indexname FROM pg_indexes").fetchall()
+        )
+
+
 def test_constraints_hold_what_must_never_be(service: Service) -> None:
     recorder = service.recorder()
     service.upload(recorder)

@@ -110,7 +110,9 @@ class _Disk:
     _rename_begins, _rename_ends = _link_begins, _link_ends
 
     def _unlink(self, path: str, **_: Any) -> None:
-        """Of temporary names, about which nothing is promised."""
+        folder, _, name = path.rpartition("/")
+        self._find(folder).names.pop(name)
+        self._find(folder).settled.pop(name, None)
 
     def _sync_begins(self, path: str, thread: int, time: int, **_: Any) -> None:
         node = self._find(path)
