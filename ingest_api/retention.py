@@ -86,22 +86,28 @@ def prune(
     batch when it is gone for good. `connection` must be in autocommit mode.
 
     A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
-    when that is so of a whole batch.
+    when that is so of all that has just been marked: then the disk is at fault.
     """
+    seconds = 1 / chunks_per_second if chunks_per_second else 0.0
+    for chunks in _left_behind(connection, batch_size):
+        yield _remove(connection, files, chunks, seconds)
     for chunks in _mark(connection, selection, batch_size):
-        started = monotonic()
-        yield _remove(connection, files, chunks)
-        if chunks_per_second:
-            sleep(max(0.0, len(chunks) / chunks_per_second - (monotonic() - started)))
+        batch = _remove(connection, files, chunks, seconds)
+        yield batch
+        if not batch.chunks:
+            raise StorageUnavailable("No file can be removed; the log says why")
+
+
+def _left_behind(connection: Connection, batch_size: int) -> Iterator[list[PrunedChunk]]:
+    after = FIRST_ID
+    while left := queries.list_pruned(connection, after=after, batch=batch_size):
+        after = left[-1].chunk_id
+        yield left
 
 
 def _mark(
     connection: Connection, selection: Selection, batch_size: int
 ) -> Iterator[list[PrunedChunk]]:
-    after = FIRST_ID
-    while left := queries.list_pruned(connection, after=after, batch=batch_size):
-        after = left[-1].chunk_id
-        yield left
     for status in selection.statuses:
         received_from = None  # so that what is dead already is not read again and again
         while marked := queries.mark_pruned(
@@ -111,7 +117,11 @@ def _mark(
             yield marked
 
 
-def _remove(connection: Connection, files: StoredFiles, chunks: list[PrunedChunk]) -> Batch:
+def _remove(
+    connection: Connection, files: StoredFiles, chunks: list[PrunedChunk], seconds_each: float
+) -> Batch:
+    """Take at least so long."""
+    started = monotonic()
     promised = _promised_by_others(connection, chunks)
     failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
@@ -120,8 +130,7 @@ def _remove(connection: Connection, files: StoredFiles, chunks: list[PrunedChunk
     _log.info("pruned", extra={"chunks": batch.chunks, "bytes": batch.bytes})
     for file_path, reason in failures.items():
         _log.error("not removed: %s: %s", file_path, reason)
-    if not removed:
-        raise StorageUnavailable(f"None of {len(chunks)} files could be removed: {reason}")
+    sleep(max(0.0, seconds_each * len(chunks) - (monotonic() - started)))
     return batch
 
 

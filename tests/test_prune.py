@@ -356,9 +356,11 @@ def test_a_file_that_cannot_be_removed_stops_nothing_else(emptied: Service) -> N
                 "UPDATE audio_chunks SET sha256 = NULL, file_path = %s WHERE file_path = %s",
                 [other, path],
             )
-    for _ in range(2):
+    for data in (b"first", b"second"):
+        another = _store(emptied, recorder, data)
         result = _prune(emptied, "--older-than", "30d")
         assert result.returncode == 1
+        assert not another.exists()
         assert "not removed: audio/../../outside: " in result.stderr
         assert "Traceback" not in result.stderr
         [row] = emptied.rows(recorder)
