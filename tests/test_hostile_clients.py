@@ -162,6 +162,31 @@ def test_a_worker_that_runs_out_of_descriptors_serves_those_who_are_there(start_
     assert service.workers() == workers
 
 
+def _address_space(pid: int) -> int:
+    """In bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def test_a_worker_that_is_granted_no_more_threads_makes_do_with_those_it_has(
+    start_service,
+) -> None:
+    service = start_service(WORKERS="1", REQUEST_STALL_SECONDS="2")
+    recorder = service.recorder()
+    [pid] = service.workers()
+    with ThreadPoolExecutor(4) as pool:  # so that there are some
+        answers = pool.map(lambda n: service.upload(recorder, b"%d" % n).status_code, range(20))
+        assert set(answers) == {200}
+    limit = _address_space(pid) + 64 * 2**20  # a thread's stack takes 8 MiB of it
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    with ThreadPoolExecutor(24) as pool:
+        cuts = [pool.submit(_half_a_body, service, recorder) for _ in range(24)]
+        message = "the system grants no more threads"
+        eventually(lambda: message in service.log_path.read_text())
+        assert {cut.result() for cut in cuts} == {408}  # one after the other
+    assert service.upload(recorder, b"afterwards").status_code == 200
+    assert service.workers() == [pid]
+
+
 SMUGGLING = {
     "both lengths": "Content-Length: {length}\r\nTransfer-Encoding: chunked",
     "two lengths": "Content-Length: {length}\r\nContent-Length: 5",
