@@ -26,7 +26,8 @@ worker_class = "ingest_api.worker.UploadWorker"
 workers = settings.workers
 
 # Every recorder keeps its connection, and each takes a file descriptor: use all that we may have.
-# A thread takes three: the connection, the file that arrives, the folder that is synced.
+# A thread takes three: the connection, the file that arrives, the folder that is synced. With as
+# many kept-alive connections as threads that makes four.
 _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 threads = max(2, min(settings.threads, (descriptors - 100) // 4))

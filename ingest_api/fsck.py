@@ -15,13 +15,12 @@ from uuid import UUID
 
 from ingest_api import queries
 from ingest_api.database import Connection
-from ingest_api.models import FILE_MISSING, ChunkFile
+from ingest_api.models import FILE_MISSING, FIRST_ID, ChunkFile
 from ingest_api.storage import RECORDINGS
 from ingest_api.stored_files import StoredFiles
 
 PAGE = 1000
 FEW = 20  # may be missing without a doubt about the disk
-FIRST_ID = UUID(int=0)
 _ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
 
 
@@ -59,6 +58,8 @@ class TooMuchMissing(Exception):
 
 def require_disk(connection: Connection, files: StoredFiles) -> None:
     """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
+    if not files.root.is_dir():
+        raise TooMuchMissing(f"There is no folder {files.root}. Is its disk mounted?")
     rows = [row for row in queries.list_newest_files(connection) if row.status != "PRUNED"]
     if not rows or any(_is_there(files, row) for row in rows):
         return
@@ -125,6 +126,8 @@ class Check:
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Finding]:
         suspects = [row for row in page if self._fault(row)]
+        # The file again, which an upload may have brought; then the row, which retention may have
+        # marked before it removed the file.
         again = {row: fault for row in self._read_again(suspects) if (fault := self._fault(row))}
         rows = self._read_again(list(again))
         faults = {row: again[row] for row in rows if row in again}
@@ -159,7 +162,7 @@ class Check:
             return None if given_up else found
         if status.st_size != row.file_size_bytes:
             return Kind.WRONG_SIZE, f"{status.st_size} bytes, not {row.file_size_bytes}"
-        if self.checksums and row.sha256 is not None:
+        if (self.checksums or given_up) and row.sha256 is not None:
             sha256 = self.files.sha256(row.file_path)
             if sha256 != row.sha256:
                 return Kind.WRONG_CHECKSUM, f"SHA-256 {sha256.hex()}, not {row.sha256.hex()}"

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-FILE_MISSING = "file missing"
+FILE_MISSING = "file missing (was "
 """How the `error_message` begins of a chunk that was given up because its file is gone; see
 mark_file_missing.sql and restore_chunk.sql."""
+
+FIRST_ID = UUID(int=0)
+"""Before all that are given."""
 
 INTEGER_MAX = 2**31 - 1
 """The largest number in a column of type `integer`."""

@@ -8,15 +8,14 @@ while this one is still about to remove the file.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 
 from ingest_api import queries
 from ingest_api.database import Connection
 from ingest_api.errors import StorageUnavailable
-from ingest_api.fsck import FIRST_ID
-from ingest_api.models import PrunedChunk, Selection
+from ingest_api.models import FIRST_ID, PrunedChunk, Selection
 from ingest_api.stored_files import StoredFiles
 
 MOST_CLOCK_SECONDS = 60.0
@@ -26,17 +25,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """What was removed in one step, and which files could not be, and why."""
+    """What was removed in one step, and how many files could not be; the log says which."""
 
-    chunks: int
-    bytes: int
-    failures: dict[str, str] = field(default_factory=dict)
+    chunks: int = 0
+    bytes: int = 0
+    failed: int = 0
 
     def __add__(self, other: "Batch") -> "Batch":
         return Batch(
-            self.chunks + other.chunks,
-            self.bytes + other.bytes,
-            self.failures | other.failures,
+            self.chunks + other.chunks, self.bytes + other.bytes, self.failed + other.failed
         )
 
 
@@ -54,8 +51,8 @@ def received_before(connection: Connection, older_than: timedelta, *, force: boo
     before, last = now - older_than, queries.get_last_seen(connection)
     if last and last < before and not force:
         raise Refused(
-            f"No recorder was seen since {last:%Y-%m-%d}, so everything would go. Is the clock "
-            f"right? It says {now:%Y-%m-%d}. If so, add --force"
+            f"No recorder was seen since {last:%Y-%m-%d %H:%M} UTC, so everything would go. Is the "
+            f"clock right? It says {now:%Y-%m-%d %H:%M}. If so, add --force"
         )
     return before
 
@@ -126,8 +123,9 @@ def _remove(
     failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
     queries.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
-    batch = Batch(len(removed), sum(chunk.file_size_bytes for chunk in removed), failures)
-    _log.info("pruned", extra={"chunks": batch.chunks, "bytes": batch.bytes})
+    size = sum(chunk.file_size_bytes for chunk in removed)
+    batch = Batch(len(removed), size, len(failures))
+    _log.info("pruned", extra=vars(batch))
     for file_path, reason in failures.items():
         _log.error("not removed: %s: %s", file_path, reason)
     sleep(max(0.0, seconds_each * len(chunks) - (monotonic() - started)))

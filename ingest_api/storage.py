@@ -231,6 +231,7 @@ def _link(incoming: Incoming, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Return when the names in `folder` would survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

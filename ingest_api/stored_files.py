@@ -45,10 +45,11 @@ class StoredFiles:
         with disk_errors():
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageUnavailable("Another prune or fsck --repair is at work") from None
             yield
-        except BlockingIOError:
-            raise StorageUnavailable("Another prune or fsck --repair is at work") from None
         finally:
             os.close(descriptor)
 
@@ -96,6 +97,7 @@ class StoredFiles:
 
     @disk_errors()
     def remove_temporary_file(self, file_path: str) -> None:
+        """One that nobody writes any more."""
         (self.root / file_path).unlink(missing_ok=True)
 
     @disk_errors()
@@ -107,7 +109,7 @@ class StoredFiles:
         can reach it any more, and a fresh one is put back.
         """
         source, target = self.root / file_path, self.root / self._aside / file_path
-        target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        _make_folders(target.parent)
         try:
             source.rename(target)
         except FileNotFoundError:
@@ -193,8 +195,15 @@ class StoredFiles:
         return self.root / self.canonical(file_path)
 
 
+def _make_folders(folder: Path) -> None:
+    """Like mkdir with `parents`, which would give the mode to the last only."""
+    if not folder.is_dir():
+        _make_folders(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
 def _move_back(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    _make_folders(target.parent)
     with suppress(FileExistsError):  # then an upload has brought it
         os.link(source, target)
     sync_folder(target.parent)

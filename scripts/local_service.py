@@ -72,7 +72,7 @@ def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
     try:
         base_url = f"http://{_reachable(environ['HOST'])}:{environ.get('PORT', '8000')}"
         _wait_until_ready(service, base_url)
-        print(_invitation(base_url, device), flush=True)
+        print(_invitation(base_url, device, environ), flush=True)
         _wait_until_a_part_dies(service, postgres)
     finally:
         _stop(service)
@@ -148,7 +148,7 @@ def _wait_until_a_part_dies(
         time.sleep(0.5)
 
 
-def _invitation(base_url: str, device: Mapping[str, str] | None) -> str:
+def _invitation(base_url: str, device: Mapping[str, str] | None, environ: Mapping[str, str]) -> str:
     return f"""\
 ready on {base_url}
 
@@ -157,13 +157,25 @@ Is it well?
 
 {_first_upload(base_url, device) if device else _FIRST_DEVICE}
 
+{_operation(environ) if device else ""}
 Ctrl-C stops everything; the data stays.
 """
 
 
+_FLASK = shlex.quote(str(Path(sys.executable).with_name("flask")))
 _FIRST_DEVICE = f"""\
 Register a device (DATABASE_URL as now):
-  {shlex.quote(str(Path(sys.executable).with_name("flask")))} ingest add-device"""
+  {_FLASK} ingest add-device"""
+
+
+def _operation(environ: Mapping[str, str]) -> str:
+    names = ("DATABASE_URL", "AUDIO_STORAGE_DIR", "HOST")
+    settings = " ".join(f"{name}={shlex.quote(environ[name])}" for name in names)
+    return f"""\
+Operate it from another shell:
+  export {settings}
+  {_FLASK} ingest doctor
+"""
 
 
 def _first_upload(base_url: str, device: Mapping[str, str]) -> str:

@@ -281,6 +281,22 @@ def _no_space(service: Service, data_dir: Path) -> Iterator[None]:
         aside.replace(file)
 
 
+def test_a_database_that_is_too_slow(service: Service, recorder: Recorder) -> None:
+    """It answers, but not in time: an insert takes three seconds."""
+    with service.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(3); RETURN NEW; END';"
+            "CREATE TRIGGER pause BEFORE INSERT ON audio_chunks"
+            " FOR EACH ROW EXECUTE FUNCTION pause()"
+        )
+        for answer in service.upload_at_once(recorder, CHUNKS):
+            assert_problem(answer, 503, "database_unavailable")
+        assert service.rows(recorder) == []
+        connection.execute("DROP FUNCTION pause() CASCADE")
+    assert_recovery(service, recorder)
+
+
 def test_a_database_whose_disk_is_full(
     service: Service, recorder: Recorder, data_dir: Path
 ) -> None:

@@ -262,8 +262,8 @@ def test_too_few_descriptors_are_told(doctor: Doctor) -> None:
         command, env=environ, cwd=doctor.folder, capture_output=True, text=True, check=False
     )
     report = _report(result.returncode, result.stdout)
-    report.assert_finds("open files", "warn", "300; THREADS=64 needs 420", "LimitNOFILE=65536")
-    doctor.report().assert_finds("open files", "ok", "THREADS=8 needs 140")
+    report.assert_finds("open files", "warn", "300; THREADS=64 needs 356", "LimitNOFILE=65536")
+    doctor.report().assert_finds("open files", "ok", "THREADS=8 needs 132")
 
 
 # The storage

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,9 @@ def test_a_file_without_a_row_is_moved_and_never_deleted(emptied: Service) -> No
     [aside] = (emptied.storage / ".lost+found").glob(f"*/{relative}")
     assert finding["detail"] == f"no row names it: moved to {aside.relative_to(emptied.storage)}"
     assert aside.read_bytes() == b"stray"
+    made = [aside.parent, *aside.parent.parents]
+    made = made[: made.index(emptied.storage)]
+    assert {oct(folder.stat().st_mode & 0o777) for folder in made} == {"0o750"}
     assert kept.read_bytes() == b"kept"
     assert _fsck(emptied)[0] == 0
 
@@ -389,6 +393,129 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
 
 def _check(service: Service, connection: Any) -> Check:
     return Check(connection, StoredFiles(service.storage), grace=3600, repair=True)
+
+
+class _Busy(StoredFiles):
+    """While fsck looks, something happens: before the nth look at a file, and before it is put
+    back."""
+
+    def __init__(self, root: Path, events: dict[int | str, Callable[[], object]]) -> None:
+        super().__init__(root)
+        self._events = events
+        self._looks = 0
+
+    def status(self, file_path: str) -> os.stat_result | None:
+        self._looks += 1
+        self._events.get(self._looks, lambda: None)()
+        return super().status(file_path)
+
+    def put_back(self, row: Any) -> str | None:
+        self._events.get("put back", lambda: None)()
+        return super().put_back(row)
+
+
+def _rows_found(
+    service: Service, events: dict[int | str, Callable[[], object]]
+) -> list[tuple[str, bool]]:
+    settings = Settings.from_environ({"DATABASE_URL": service.database_url})
+    with connect(settings) as connection:
+        run = Check(connection, _Busy(service.storage, events), grace=3600, repair=True)
+        return [(finding.kind.value, finding.repaired) for finding in run.rows(lambda _: None)]
+
+
+def test_what_looks_wrong_is_looked_at_again(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    aside = file.rename(emptied.folder / "aside")
+
+    def bring() -> None:  # as an upload does
+        file.write_bytes(SPEECH)
+
+    def take() -> None:
+        file.unlink()
+
+    def prune() -> None:
+        with emptied.connect() as connection:
+            connection.execute("UPDATE audio_chunks SET status = 'PRUNED'")
+
+    def statuses() -> list[str]:
+        return [row["status"] for row in emptied.rows(recorder)]
+
+    # It is there at the second look.
+    assert _rows_found(emptied, {2: bring}) == []
+    take()
+    # It comes while the row is being marked: the row is what it was.
+    assert _rows_found(emptied, {3: bring}) == [("missing_file", False)]
+    assert statuses() == ["QUEUED"]
+    take()
+    # Retention came between the looks, or in the last moment.
+    assert _rows_found(emptied, {2: prune}) == []
+    with emptied.connect() as connection:
+        connection.execute("UPDATE audio_chunks SET status = 'DONE'")
+    assert _rows_found(emptied, {"put back": prune}) == [("missing_file", False)]
+    assert statuses() == ["PRUNED"]
+    with emptied.connect() as connection:
+        connection.execute("UPDATE audio_chunks SET status = 'DONE'")
+    assert _rows_found(emptied, {}) == [("missing_file", True)]
+    assert statuses() == ["ERROR"]
+    aside.unlink()
+
+
+def test_a_stray_whose_row_came_in_the_last_moment_stays(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    strays = [_stray(emptied, recorder, b"stray %d" % number) for number in range(2)]
+    settings = Settings.from_environ({"DATABASE_URL": emptied.database_url})
+    with connect(settings) as connection:
+        found = _check(emptied, connection).stray_files(lambda _: None)
+        first = next(found).file_path
+        [other] = [file for file in strays if not str(file).endswith(first)]
+        for number in range(2):
+            emptied.upload(recorder, b"stray %d" % number)
+        _age(other)  # so that only its row speaks for it
+        assert list(found) == []
+    assert other.exists()
+    assert len(emptied.rows(recorder)) == len(emptied.files(recorder)) == 2
+
+
+def test_other_bytes_in_place_of_a_lost_file_are_not_taken_for_it(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder, b"right")
+    file.unlink()
+    _fsck(emptied, "--repair")
+    file.write_bytes(b"wrong")
+    status, [finding], _ = _fsck(emptied, "--repair")
+    assert (status, finding["kind"]) == (1, "wrong_checksum")
+    assert emptied.rows(recorder)[0]["status"] == "ERROR"
+
+
+def test_a_workers_own_words_are_not_taken_for_fscks(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    file = _store(emptied, recorder)
+    with emptied.connect() as connection:
+        connection.execute(
+            "UPDATE audio_chunks SET status = 'ERROR', error_message = 'file missing in ffmpeg'"
+        )
+    assert _fsck(emptied, "--repair")[0] == 0
+    file.unlink()
+    assert _fsck(emptied)[2]["missing_file"] == 1
+
+
+def test_who_reads_no_further_is_no_finding(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for number in range(3):
+        _stray(emptied, recorder, b"%d" % number)
+    environ = clean_environ(
+        DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage)
+    )
+    command = [sys.executable, "-m", "flask", "ingest", "fsck"]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 2
 
 
 def test_an_upload_that_is_completed_while_its_file_is_moved_keeps_it(emptied: Service) -> None:

@@ -69,6 +69,14 @@ def _a_byte_a_second(service: Service, recorder: Recorder) -> int:
     raise AssertionError("the whole body was taken")
 
 
+def _timed(
+    client: Callable[[Service, Recorder], int], service: Service, recorder: Recorder
+) -> tuple[int, float]:
+    """The answer's status, and after how many seconds it came."""
+    started = time.monotonic()
+    return client(service, recorder), time.monotonic() - started
+
+
 def _resident_mib(service: Service) -> float:
     """Of all the workers together."""
     pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in service.workers()]
@@ -98,7 +106,7 @@ def test_three_hundred_stalled_clients_do_not_hold_up_fifty_good_ones(patient: S
     done = threading.Event()
     memory = [_resident_mib(patient)]
     with ThreadPoolExecutor(STALLED) as pool, ThreadPoolExecutor(GOOD) as agents:
-        cuts = [pool.submit(kinds[i % 4], patient, stalling) for i in range(STALLED)]
+        cuts = [pool.submit(_timed, kinds[i % 4], patient, stalling) for i in range(STALLED)]
         uploads = [agents.submit(_upload_until, patient, recorder, done) for recorder in good]
         try:
             while not all(cut.done() for cut in cuts):
@@ -106,8 +114,12 @@ def test_three_hundred_stalled_clients_do_not_hold_up_fifty_good_ones(patient: S
                 time.sleep(0.1)
         finally:
             done.set()
-        assert [cut.result() for cut in cuts] == [408] * STALLED
+        assert [cut.result()[0] for cut in cuts] == [408] * STALLED
         waits = [seconds for upload in uploads for seconds in upload.result()]
+    for number, kind in enumerate(kinds):
+        limit = DEADLINE_SECONDS if kind is _a_byte_a_second else STALL_SECONDS
+        times = [cut.result()[1] for cut in cuts[number::4]]
+        assert limit - 0.5 < min(times) <= max(times) < limit + 10, kind
     print(
         f"{STALLED} stalled, all cut with 408; {len(waits)} good uploads, the longest "
         f"{max(waits):.2f} s; workers' memory {memory[0]:.0f} MiB, at most {max(memory):.0f} MiB"

@@ -361,7 +361,8 @@ def test_a_file_that_cannot_be_removed_stops_nothing_else(emptied: Service) -> N
         result = _prune(emptied, "--older-than", "30d")
         assert result.returncode == 1
         assert not another.exists()
-        assert "not removed: audio/../../outside: " in result.stderr
+        assert '"not removed: audio/../../outside: ' in result.stderr
+        assert "1 files could not be removed; the log says which" in result.stderr
         assert "Traceback" not in result.stderr
         [row] = emptied.rows(recorder)
         assert (row["status"], row["file_path"]) == ("PRUNED", "audio/../../outside")
@@ -418,7 +419,7 @@ def test_a_clock_that_jumped_does_not_remove_everything(emptied: Service) -> Non
         connection.execute("UPDATE devices SET last_seen_at = %s", [seen])
     result = _prune(emptied, "--older-than", "90d")
     assert (result.returncode, file.exists()) == (1, True)
-    assert f"No recorder was seen since {seen:%Y-%m-%d}" in result.stderr
+    assert f"No recorder was seen since {seen:%Y-%m-%d %H:%M} UTC" in result.stderr
     assert _removed(emptied, "--older-than", "90d", "--force") == 1
 
 
@@ -445,6 +446,26 @@ def test_what_an_interrupted_run_has_left_is_told(emptied: Service) -> None:
         "would finish an interrupted run first: 1 chunks (0.2 MB): 1 PRUNED",
     ]
     assert _removed(emptied, *device) == 1
+
+
+def test_an_erasure_tells_what_it_kept(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for status in ("QUEUED", "PROCESSING", "DONE", "ERROR", "UPLOADED"):
+        _store(emptied, recorder, status.encode(), status=status)
+    device = ["--device", str(recorder.device.device_id)]
+    result = _prune(emptied, *device, "--status", "DONE", "--status", "QUEUED")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[1] == (
+        "kept 3 chunks (0.0 MB): 1 ERROR, 1 PROCESSING, 1 UPLOADED; see --status"
+    )
+    with emptied.connect() as connection, connection.transaction():
+        connection.execute("SELECT FROM audio_chunks WHERE status = 'ERROR' FOR UPDATE")
+        result = _prune(emptied, *device, "--status", "all", "--json")
+        assert result.returncode == 1  # a worker holds one
+        assert json.loads(result.stdout)["kept"] == [{"status": "ERROR", "chunks": 1, "bytes": 5}]
+    result = _prune(emptied, *device, "--status", "all", "--json")
+    assert (result.returncode, json.loads(result.stdout)["kept"]) == (0, [])
+    assert emptied.rows(recorder) == emptied.files(recorder) == []
 
 
 def test_a_status_of_the_earlier_service_can_be_named(emptied: Service) -> None:

@@ -178,6 +178,8 @@ MALFORMED_HEADS = {
     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, br\r\n\r\n": 501,
     b"GET / HTTP/1.1\r\nAuthorization: Bearer to ken\x01\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n": 431,
+    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n": 431,
+    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000: 431,
     b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n": 414,
     b"POST / HTTP/1.1\r\nExpect: miracles\r\n\r\n": 417,
     b"GET /health/live HTTP/1.1\r\nSCRIPT_NAME: /x\r\nHost: x\r\n\r\n": 200,

@@ -1,5 +1,6 @@
 """What the commands share: how they reach the database, their parameters, and `--json`."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -107,8 +108,9 @@ def database(failure: type[click.ClickException] = click.ClickException) -> Iter
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
         raise failure(f"the database failed (DATABASE_URL): {reason}") from None
-    except BrokenPipeError:
-        raise  # whoever reads the output has read enough
+    except BrokenPipeError:  # whoever reads the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(failure.exit_code) from None
     except OSError as error:
         raise failure(str(error)) from None
     except KeyboardInterrupt:
@@ -122,7 +124,7 @@ def stored_files(
     """The files of this database's chunks. TooMuchMissing, unless forced, when they seem to be on
     a disk that is not there; StorageUnavailable when it is to be `exclusive` and is not."""
     if sys.getfilesystemencoding() != "utf-8":
-        raise TooMuchMissing("File names cannot be read in this locale: set PYTHONUTF8=1")
+        raise SettingsError("PYTHONUTF8: must be 1 in this locale, which cannot tell file names")
     files = StoredFiles(Settings.from_environ().audio_storage_dir)
     if not force:
         require_disk(connection, files)

@@ -2,8 +2,11 @@
 
 import json
 import logging.config
+import logging.handlers
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from uuid import UUID
 
@@ -16,7 +19,6 @@ from ingest_api.commands.common import (
     UuidParameter,
     as_json_option,
     database,
-    printable,
     progress_bar,
     stored_files,
 )
@@ -27,14 +29,17 @@ from ingest_api.settings import Settings
 from ingest_api.stored_files import StoredFiles
 
 STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
+ALL = "ALL"
 
 
 class StatusParameter(click.ParamType[str]):
-    """One of the service's, in any case, or one that the earlier service left."""
+    """One of the service's, in any case, one that the earlier service left, or ALL."""
 
     name = "status"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.upper() == ALL:
+            return ALL
         if value.upper() == "PRUNED":
             self.fail("what is PRUNED is removed anyway", param, ctx)
         return value.upper() if value.upper() in STATUSES else value
@@ -45,10 +50,16 @@ class StatusParameter(click.ParamType[str]):
 @click.option("--point", "point_id", type=UuidParameter(), help="Only of this shop.")
 @click.option("--device", "device_id", type=UuidParameter(), help="Only of this recorder.")
 @click.option(
-    "--from", "recorded_from", type=InstantParameter(), help="Only what was recorded after."
+    "--from",
+    "recorded_from",
+    type=InstantParameter(),
+    help="Only what was recorded after, be it in part.",
 )
 @click.option(
-    "--to", "recorded_until", type=InstantParameter(), help="Only what was recorded before."
+    "--to",
+    "recorded_until",
+    type=InstantParameter(),
+    help="Only what was recorded before, be it in part.",
 )
 @click.option(
     "--status",
@@ -57,7 +68,7 @@ class StatusParameter(click.ParamType[str]):
     multiple=True,
     default=("DONE", "ERROR"),
     show_default=True,
-    help="Only of this status; can be given several times.",
+    help="Only of this status; can be given several times; all: whatever it is.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask, on a terminal, whether to go on.")
@@ -95,7 +106,8 @@ def prune(
     --from and --to; a chunk that overlaps the time goes whole. What has not been processed is kept
     unless its status is named.
 
-    The service may go on running. What an interrupted run has left is finished first.
+    The service may go on running. What an interrupted run has left is finished first. Exit status
+    1 if anything could not be removed, or, with --device or --point, a worker was just holding it.
     """
     if older_than is None and not (point_id or device_id):
         raise click.UsageError("say what to remove: --older-than, --device or --point")
@@ -108,13 +120,19 @@ def prune(
         retention.require_no_references(connection, cascade=cascade)
         before = _received_before(connection, older_than, force)
         selection = Selection(statuses, before, point_id, device_id, recorded_from, recorded_until)
+        if ALL in statuses:
+            found = {count.status for count in queries.count_prunable(connection, selection)}
+            selection = replace(selection, statuses=tuple(found - {"PRUNED"}))
         if dry_run:
             _show_plan(queries.count_prunable(connection, selection), selection, as_json)
             return
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
         with stored_files(connection, exclusive=True, force=force) as files:
             removed = _remove(connection, files, selection, batch, rate, expected)
-    _show_removed(removed, monotonic() - started, as_json)
+        kept = queries.count_prunable(connection, selection) if point_id or device_id else []
+    _show_removed(removed, kept, monotonic() - started, as_json)
+    if removed.failed or any(count.status in selection.statuses for count in kept):
+        raise click.exceptions.Exit(1)
 
 
 def _received_before(
@@ -150,9 +168,8 @@ def _remove(
     rate: int,
     expected: int,
 ) -> retention.Batch:
-    if not sys.stderr.isatty():  # where a bar would be drawn
-        logging.config.dictConfig(logging_config(Settings.from_environ().log_level))
-    removed = retention.Batch(0, 0)
+    _log_batches()
+    removed = retention.Batch()
     batches = retention.prune(
         connection, files, selection, batch_size=batch, chunks_per_second=rate or None
     )
@@ -165,6 +182,17 @@ def _remove(
         click.echo(f"removed {removed.chunks} chunks before it stopped", err=True)
         raise
     return removed
+
+
+def _log_batches() -> None:
+    """To standard error, or, where a bar is drawn, to the system's log."""
+    config = logging_config(Settings.from_environ().log_level)
+    if sys.stderr.isatty():
+        system: dict[str, str] = {"class": "logging.handlers.SysLogHandler", "address": "/dev/log"}
+        there = Path("/dev/log").exists()
+        handler = system if there else {"class": "logging.NullHandler"}
+        config["handlers"] = {"stderr": handler | {"formatter": "json"}}
+    logging.config.dictConfig(config)
 
 
 def _show_plan(
@@ -188,16 +216,18 @@ def _show_plan(
         click.echo(f"would keep, because of its status, {_total(keep)}; see --status", err=err)
 
 
-def _show_removed(removed: retention.Batch, seconds: float, as_json: bool) -> None:
+def _show_removed(
+    removed: retention.Batch, kept: list[StatusCount], seconds: float, as_json: bool
+) -> None:
     if as_json:
-        click.echo(json.dumps({"removed": vars(removed) | {"seconds": round(seconds, 1)}}))
-    else:
-        size = _megabytes(removed.bytes)
-        click.echo(f"removed {removed.chunks} chunks ({size}) in {seconds:.1f} s")
-        for file_path, reason in removed.failures.items():
-            click.echo(f"not removed: {printable(file_path)}: {printable(reason)}", err=True)
-    if removed.failures:
-        raise click.exceptions.Exit(1)
+        totals = vars(removed) | {"seconds": round(seconds, 1)}
+        click.echo(json.dumps({"removed": totals, "kept": [vars(count) for count in kept]}))
+        return
+    click.echo(f"removed {removed.chunks} chunks ({_megabytes(removed.bytes)}) in {seconds:.1f} s")
+    if kept:
+        click.echo(f"kept {_total(kept)}; see --status")
+    if removed.failed:
+        click.echo(f"{removed.failed} files could not be removed; the log says which", err=True)
 
 
 def _total(counts: list[StatusCount]) -> str:

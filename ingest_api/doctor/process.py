@@ -27,12 +27,12 @@ def _judge_preload(libraries: str) -> Finding:
 
 def _judge_descriptors(hard: int, threads: int) -> Finding:
     """As deploy/gunicorn.conf.py counts: four for each thread and 100 for the process itself."""
-    needed = threads + 4 * threads + 100
+    needed = 4 * threads + 100
     if hard < needed:
         return warn(
             "open files",
-            f"a process may have {hard}; THREADS={threads} needs {needed}, so recorders would be "
-            "kept waiting",
+            f"a process may have {hard}; THREADS={threads} needs {needed}, so there would be fewer "
+            "threads",
             f"raise it in the unit (LimitNOFILE={max(needed, 65536)}) or here (ulimit -Hn), or "
             "lower THREADS",
         )
