@@ -126,23 +126,16 @@ class Check:
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Finding]:
         suspects = [row for row in page if self._fault(row)]
-        # The file again, which an upload may have brought; then the row, which retention may have
-        # marked before it removed the file.
-        again = {row: fault for row in self._read_again(suspects) if (fault := self._fault(row))}
-        rows = self._read_again(list(again))
-        faults = {row: again[row] for row in rows if row in again}
+        # The files again, which an upload may have brought; then the rows, which retention may have
+        # marked before it removed the files.
+        found = {row.chunk_id: fault for row in suspects if (fault := self._fault(row))}
+        rows = queries.get_chunk_files(self.connection, list(found)) if found else []
+        faults = {row: found[row.chunk_id] for row in rows if row.status != "PRUNED"}
         self._require_plausible(faults, len(page))
         for row, (kind, detail) in faults.items():
             done = self._mend(row, kind) if self.repair else ""
             shown = f"{detail}: {done}" if done else detail
             yield Finding(kind, row.file_path, row.chunk_id, shown, bool(done))
-
-    def _read_again(self, rows: list[ChunkFile]) -> list[ChunkFile]:
-        """As they are now, without those that retention has come for."""
-        if not rows:
-            return []
-        found = queries.get_chunk_files(self.connection, [row.chunk_id for row in rows])
-        return [row for row in found if row.status != "PRUNED"]
 
     def _fault(self, row: ChunkFile) -> Fault | None:
         if row.status == "PRUNED":
