@@ -97,9 +97,9 @@ class Incoming:
         A disk that fails here must not turn a stored upload into a failed one, nor hide why one
         failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
         """
-        for step in (partial(os.close, self._descriptor), self.path.unlink, self.twin.unlink):
+        for tidy in (partial(os.close, self._descriptor), self.path.unlink, self.twin.unlink):
             try:
-                step()
+                tidy()
             except FileNotFoundError:
                 pass
             except OSError as error:
