@@ -8,7 +8,7 @@ An upload, from outside in:
     auth.py, schemas.py      who is asking; whether what they say has the right shape
     ingest.py, devices.py    the use cases, free of HTTP
     storage.py, steps.py     files: written, hashed, synced, named; each step by name
-    queries.py               rows: one function a file of sql/queries
+    queries/                 rows: one function a file of sql/queries
     database.py              connections, each use bounded in time
     errors.py, problems.py   all that can go wrong; how it is told
     models.py, settings.py   the nouns; what can be set from outside

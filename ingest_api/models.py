@@ -66,6 +66,18 @@ class Chunk(Recording):
 
 
 @dataclass(frozen=True)
+class ChunkProgress(Chunk):
+    """A row of `audio_chunks`, with how its processing stands."""
+
+    attempts: int  # how often it was given to a worker; the fence of a lease
+    worker: str | None  # who has it, or had it last; None: plain SQL
+    processing_started_at: datetime | None
+    lease_expires_at: datetime | None  # None: no lease
+    error_message: str | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The outcome of an upload: the stored chunk, and whether it was known before."""
 

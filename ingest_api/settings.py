@@ -19,6 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 DEFAULT_ADMIN_TOKEN = "changeme-admin-token"  # noqa: S105  refused beyond loopback
+QUEUE_BACKENDS = ("postgres", "redis")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -102,6 +103,12 @@ def _postgresql_url(value: str) -> str:
     return url
 
 
+def _queue_backend(value: str) -> str:
+    if value.lower() not in QUEUE_BACKENDS:
+        raise ValueError(f"must be one of {', '.join(QUEUE_BACKENDS)}")
+    return value.lower()
+
+
 def _redis_url(value: str) -> str:
     if not re.fullmatch(r"(redis|rediss|unix)://\S+", value):
         raise ValueError("must be a URL like redis://localhost:6379/0")
@@ -120,7 +127,9 @@ class Settings:
         "postgresql+asyncpg://ingest:ingest@localhost:5432/ingest", _postgresql_url, secret=True
     )
     database_pool_size: int = _setting("4", _integer(1, 100))
+    queue_backend: str = _setting("postgres", _queue_backend)
     redis_url: str = _setting("redis://localhost:6379/0", _redis_url, secret=True)
+    max_attempts: int = _setting("5", _integer(1, 1000))
     audio_storage_dir: Path = _setting("/var/lib/ingest_api/audio", _directory)
     max_upload_size_bytes: int = _setting("10485760", _integer(1, 2**40))
     min_free_bytes: int = _setting("268435456", _integer(0, 2**60))
@@ -162,7 +171,12 @@ class Settings:
 
 
 def _faults_in_serving(
-    *, host: str = "", admin_token: str = "", cors_enabled: bool = False, **_others: Any
+    *,
+    host: str = "",
+    admin_token: str = "",
+    cors_enabled: bool = False,
+    queue_backend: str = "",
+    **_others: Any,
 ) -> list[str]:
     faults = []
     if admin_token == DEFAULT_ADMIN_TOKEN and host and not is_loopback(host):
@@ -173,6 +187,8 @@ def _faults_in_serving(
         )
     if cors_enabled and not find_spec("flask_cors"):
         faults.append("CORS_ENABLED: needs the extra `cors`: pip install 'ingest-api[cors]'")
+    if queue_backend == "redis" and not find_spec("redis"):
+        faults.append("QUEUE_BACKEND: needs the extra `redis`: pip install 'ingest-api[redis]'")
     return faults
 
 

@@ -40,8 +40,9 @@ def test_every_query_says_what_it_is_for_and_has_a_function(path: Path) -> None:
 
 
 def test_every_query_function_has_its_file() -> None:
-    named = set(re.findall(r'statement\("(\w+)"\)', inspect.getsource(queries)))
-    assert named == {path.stem for path in QUERIES}
+    modules = (ROOT / "ingest_api" / "queries").glob("*.py")
+    named = re.findall(r'statement\("(\w+)"\)', "".join(path.read_text() for path in modules))
+    assert sorted(named) == [path.stem for path in QUERIES]
 
 
 def _explain(path: Path) -> bytes:
@@ -98,7 +99,7 @@ LAYERS: dict[str, set[str]] = {
     "patient_socket": set(),
     "steps": set(),
     "database": {"errors", "settings"},
-    "queries": {"database", "models"},
+    "queries": {"database", "models", "queries"},
     "migrations": {"database", "models", "queries", "settings"},
     "storage": {"errors", "settings", "steps"},
     "devices": {"database", "errors", "models", "queries", "tokens"},

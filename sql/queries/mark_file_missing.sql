@@ -2,7 +2,7 @@
 UPDATE audio_chunks
 SET status = 'ERROR',
     error_message = 'file missing (was ' || status || coalesce(': ' || error_message, '') || ')',
-    processing_started_at = NULL
+    lease_expires_at = NULL
 WHERE chunk_id = (
     SELECT chunk_id
     FROM audio_chunks

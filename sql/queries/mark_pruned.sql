@@ -1,6 +1,6 @@
 -- Take the oldest of a selection out of everybody's hands, before their files are removed.
 UPDATE audio_chunks
-SET status = 'PRUNED'
+SET status = 'PRUNED', lease_expires_at = NULL
 WHERE chunk_id IN (
     SELECT chunk_id
     FROM audio_chunks
