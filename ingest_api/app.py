@@ -5,15 +5,19 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from ingest_api import logs, problems
+from ingest_api import logs, problems, stream
+from ingest_api.announcer import Announcer
 from ingest_api.blueprints import admin, chunks, health, internal
 from ingest_api.database import Database
 from ingest_api.errors import IngestError
+from ingest_api.leases import Leases
 from ingest_api.migrations import check_before_serving, refuse_old_schema
 from ingest_api.request import JSON_BYTES, IngestRequest, current_request
 from ingest_api.services import EXTENSION, Services
 from ingest_api.settings import Settings
 from ingest_api.storage import Storage
+from ingest_api.stored_files import StoredFiles
+from ingest_api.stream import StreamError
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # as the contract shows them
     app.url_map.merge_slashes = False  # a redirect is no success to an agent
     app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
-    app.extensions[EXTENSION] = Services(
-        settings, Database(settings, configure=refuse_old_schema), Storage(settings)
-    )
+    app.extensions[EXTENSION] = _make_services(settings)
     app.after_request(lambda response: current_request().discard_body_after(response))
     logs.register(app)
     problems.register(app)
@@ -42,14 +44,39 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def _make_services(settings: Settings) -> Services:
+    database = Database(settings, configure=refuse_old_schema)
+    return Services(
+        settings=settings,
+        database=database,
+        storage=Storage(settings),
+        files=StoredFiles(settings.audio_storage_dir),
+        leases=Leases(database, max_attempts=settings.max_attempts),
+        announcer=Announcer(settings) if settings.queue_backend == "redis" else None,
+    )
+
+
 def prepare_to_serve(settings: Settings) -> None:
     """Once, before the first worker starts. SchemaError on a schema that is behind or ahead. A
-    database or a storage that is not there yet is no reason not to start."""
+    database, a storage or a Redis that is not there yet is no reason not to start."""
     try:
         Storage(settings).prepare()
     except IngestError as error:
         _log.error("starting without storage, uploads get 503: %s", error.cause)
+    if settings.queue_backend == "redis":
+        _check_redis(settings)
     check_before_serving(settings)
+
+
+def _check_redis(settings: Settings) -> None:
+    try:
+        stream.connect(settings, seconds=1.0).close()
+    except StreamError as error:
+        _log.error(
+            "starting without Redis (REDIS_URL), uploads are stored and get queued: false until "
+            "`flask ingest relay` announces them: %s",
+            error,
+        )
 
 
 def _enable_cors(app: Flask, settings: Settings) -> None:

@@ -6,7 +6,7 @@ message says why; 2: wrong usage. Where a command's own differ, its --help says 
 
 import click
 
-from ingest_api.commands import devices, doctor, fsck, migrate, prune
+from ingest_api.commands import devices, doctor, fsck, migrate, prune, queue, relay, requeue
 
 
 @click.group()
@@ -21,6 +21,9 @@ for command in (
     doctor.doctor,
     fsck.fsck,
     prune.prune,
+    queue.queue,
+    requeue.requeue,
+    relay.relay,
     migrate.migrate,
     devices.add_device,
     devices.list_devices,

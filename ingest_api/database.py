@@ -21,7 +21,8 @@ from ingest_api.settings import Settings
 
 USE_SECONDS = 2.0
 """How long one use may wait for a connection and its statements together. An upload uses the
-database twice and is answered within 5 s; /health uses it once and has 3 s."""
+database twice, and with Redis a third time and shorter, and is answered within 5 s; /health uses it
+once and has 3 s."""
 
 _CONNECTION: dict[str, Any] = {
     "autocommit": True,
@@ -114,13 +115,13 @@ class Database:
         )
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend a connection for at most USE_SECONDS; DatabaseUnavailable when that cannot be."""
-        deadline = monotonic() + USE_SECONDS
+    def connection(self, seconds: float = USE_SECONDS) -> Iterator[Connection]:
+        """Lend a connection for at most `seconds`; DatabaseUnavailable when that cannot be."""
+        deadline = monotonic() + seconds
         try:
             if self._pool.closed:
                 self._pool.open()
-            with self._pool.connection() as connection:
+            with self._pool.connection(seconds) as connection:
                 connection.deadline = deadline
                 with _closed_on_failure(connection):
                     yield connection

@@ -91,6 +91,7 @@ class Check:
     checksums: bool = False
     repair: bool = False
     force: bool = False
+    waiting_status: str = "QUEUED"  # of a chunk whose file is back, if it was not finished
 
     def rows(self, progress: Callable[[int], None]) -> Iterator[Finding]:
         """What is wrong with the rows' files. `progress` is called with the rows done since.
@@ -172,7 +173,7 @@ class Check:
     def _mend(self, row: ChunkFile, kind: Kind) -> str:
         """What was done, if anything."""
         if kind is Kind.FILE_RETURNED:
-            status = queries.restore_chunk(self.connection, row.chunk_id)
+            status = self._restore(row)
             return f"{status} again" if status else ""
         if kind is not Kind.MISSING_FILE:
             return ""
@@ -181,9 +182,14 @@ class Check:
         if not queries.mark_file_missing(self.connection, row.chunk_id):
             return ""  # gone, or in a worker's hands: the next run will see
         if self.files.status(row.file_path):  # an upload has just brought it
-            queries.restore_chunk(self.connection, row.chunk_id)
+            self._restore(row)
             return ""
         return "marked ERROR"
+
+    def _restore(self, row: ChunkFile) -> str | None:
+        return queries.restore_chunk(
+            self.connection, row.chunk_id, waiting_status=self.waiting_status
+        )
 
     def _not_named_by_id(self, file_paths: list[str]) -> set[str]:
         """Those that are not the file of the row whose id is in the name."""

@@ -2,12 +2,15 @@
 lost. Knows nothing of HTTP."""
 
 import hashlib
+import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
 
 from ingest_api import queries
+from ingest_api.announcer import Announcer
 from ingest_api.database import Connection, Database
 from ingest_api.errors import (
     DatabaseUnavailable,
@@ -20,16 +23,21 @@ from ingest_api.models import INTEGER_MAX, Chunk, Device, NewChunk, Receipt, Rec
 from ingest_api.steps import Step, passed
 from ingest_api.storage import RECORDINGS, Incoming, Storage
 
+MARK_SECONDS = 0.9
+"""For the statement that only completes an announcement; see database.USE_SECONDS."""
+
+_log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def accept_chunk(
+def accept_chunk(  # noqa: PLR0913  the last three are the service
     device: Device,
     recording: Recording,
     incoming: Incoming,
     *,
     storage: Storage,
     database: Database,
+    waiting_status: str = "QUEUED",
 ) -> Receipt:
     """Store a received file under its final name, then record it. An upload that was accepted
     before gets the receipt of the first time, and its file back if that was lost.
@@ -44,8 +52,8 @@ def accept_chunk(
     storage.commit(incoming, chunk.file_path, chunk.start_ts)
     try:
         with database.connection() as connection:
-            inserted = queries.insert_chunk(connection, chunk)
-            known = inserted or _known(connection, chunk)
+            inserted = queries.insert_chunk(connection, chunk, status=waiting_status)
+            known = inserted or _known(connection, chunk, waiting_status)
     except psycopg.errors.ForeignKeyViolation:
         raise InvalidToken from None  # the device was deleted meanwhile
     if known is None:
@@ -58,12 +66,29 @@ def accept_chunk(
     return Receipt(known, duplicate=inserted is None)
 
 
-def _known(connection: Connection, chunk: NewChunk) -> Chunk | None:
+def announce_chunk(receipt: Receipt, *, announcer: Announcer | None, database: Database) -> Receipt:
+    """Announce a chunk that waits for it in Redis; the receipt, which then says that it is queued.
+    Raises nothing: the chunk is safe, and the relay announces what could not be announced here."""
+    chunk = receipt.chunk
+    if announcer is None or chunk.status != "UPLOADED" or not announcer.announce(chunk):
+        return receipt
+    try:
+        with database.connection(MARK_SECONDS) as connection:
+            queries.mark_queued(connection, [chunk.chunk_id])
+    except (DatabaseUnavailable, psycopg.Error) as error:
+        cause = error.cause if isinstance(error, DatabaseUnavailable) else error
+        _log.warning("a chunk will be announced twice, because it could not be marked: %s", cause)
+        return receipt
+    return replace(receipt, chunk=replace(chunk, status="QUEUED"))
+
+
+def _known(connection: Connection, chunk: NewChunk, waiting_status: str) -> Chunk | None:
     """The row of the first time; if it was given up because its file was gone, no longer."""
-    known = queries.get_chunk(connection, chunk.chunk_id)
-    if known and known.status == "ERROR" and queries.restore_chunk(connection, chunk.chunk_id):
-        return queries.get_chunk(connection, chunk.chunk_id)
-    return known
+    known, chunk_id = queries.get_chunk(connection, chunk.chunk_id), chunk.chunk_id
+    if not known or known.status != "ERROR":
+        return known
+    restored = queries.restore_chunk(connection, chunk_id, waiting_status=waiting_status)
+    return queries.get_chunk(connection, chunk_id) if restored else known
 
 
 def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:

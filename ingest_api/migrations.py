@@ -23,6 +23,9 @@ from ingest_api.settings import Settings
 
 OLDEST_POSTGRESQL = 15
 LOCK_POLL_SECONDS = 0.2
+LOCK_MILLISECONDS = 1000  # less than an upload has for the database
+LOCK_PAUSE_SECONDS = 1.0
+LOCK_TRIES = 30
 NO_TRANSACTION = b"-- migrate: no transaction\n"
 
 _log = logging.getLogger(__name__)
@@ -93,13 +96,9 @@ def apply(connection: Connection) -> Iterator[Migration]:
     while not queries.try_lock_migrations(connection):
         # Not a wait in the server: an index that is built concurrently would wait for this one.
         sleep(LOCK_POLL_SECONDS)
-    queries.limit_lock_waits(connection)
     queries.create_schema_migrations(connection)
     for migration in pending(connection):
-        try:
-            _apply_one(connection, migration)
-        except psycopg.Error as error:
-            raise _failure(migration, error) from error
+        _apply_patiently(connection, migration)
         yield migration
 
 
@@ -134,6 +133,24 @@ def check_before_serving(settings: Settings) -> None:
         _log.warning("starting without a database, uploads get 503: %s", error)
 
 
+def _apply_patiently(connection: Connection, migration: Migration) -> None:
+    """While a table's lock is waited for, every upload waits behind: so not for long, but again. An
+    index that is built concurrently holds up nobody, and waits for whoever is there before it."""
+    timeout = LOCK_MILLISECONDS if migration.in_transaction else 0
+    queries.set_lock_timeout(connection, timeout)
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            _apply_one(connection, migration)
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            if not left:
+                holders = ", ".join(queries.list_lock_holders(connection))
+                raise _failure(migration, error, f"wait for, or end, {holders}") from error
+            sleep(LOCK_PAUSE_SECONDS)
+        except psycopg.Error as error:
+            raise _failure(migration, error) from error
+
+
 def _apply_one(connection: Connection, migration: Migration) -> None:
     if not migration.in_transaction:
         _drop_half_built(connection, migration)
@@ -152,10 +169,10 @@ def _drop_half_built(connection: Connection, migration: Migration) -> None:
             connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(SQL(name)))
 
 
-def _failure(migration: Migration, error: psycopg.Error) -> SchemaError:
+def _failure(migration: Migration, error: psycopg.Error, cure: str = "") -> SchemaError:
     reason = error.diag.message_primary or "the connection was lost"
     state = "was rolled back" if migration.in_transaction else "may be half done"
-    cure = error.diag.message_hint or "mend the cause and run it again"
+    cure = cure or error.diag.message_hint or "mend the cause and run it again"
     return SchemaError(
         f"Migration {migration.name} failed and {state}: {reason}. "
         f"Nothing later was applied; {cure}"

@@ -1,7 +1,8 @@
 """The nouns of the service as frozen dataclasses. No behaviour."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 FILE_MISSING = "file missing (was "
@@ -78,11 +79,60 @@ class ChunkProgress(Chunk):
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a worker asks for."""
+
+    worker: str
+    limit: int
+    lease: timedelta
+    point_id: UUID | None  # only of this shop
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker could not process a chunk, and whether it may be tried again."""
+
+    message: str
+    retry: bool
+
+
+Turn: TypeAlias = tuple[UUID, UUID]
+"""A device's place in the order in which claims go to the devices in turn: its shop and its id."""
+
+
+@dataclass(frozen=True)
+class ClaimedChunk(ChunkProgress):
+    """A chunk that was just given to a worker, and how far the claim went through the devices in
+    turn. None: few chunks wait, and nobody has a turn."""
+
+    turn_point_id: UUID | None
+    turn_device_id: UUID | None
+
+
+@dataclass(frozen=True)
+class ExpiredLease:
+    """A chunk that was taken back from a worker that fell silent, and what became of it."""
+
+    chunk_id: UUID
+    status: str
+    attempts: int
+    error_message: str
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The outcome of an upload: the stored chunk, and whether it was known before."""
 
     chunk: Chunk
     duplicate: bool
+
+
+@dataclass(frozen=True)
+class UploadedCount:
+    """How many chunks are to be announced in Redis, and for how long the oldest has waited."""
+
+    chunks: int
+    oldest_seconds: float
 
 
 @dataclass(frozen=True)
@@ -98,15 +148,21 @@ class ChunkFile:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which chunks retention is to remove: those to which all of it applies."""
+class Scope:
+    """Which chunks a command is to take: those to which all of it applies."""
 
     statuses: tuple[str, ...]
-    received_before: datetime | None = None
     point_id: UUID | None = None
     device_id: UUID | None = None
     recorded_from: datetime | None = None  # what overlaps the time from here
     recorded_until: datetime | None = None  # to here
+
+
+@dataclass(frozen=True)
+class Selection(Scope):
+    """Which chunks retention is to remove."""
+
+    received_before: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,17 @@ class PatientSocket(socket.socket):
         except TimeoutError:
             raise RequestTimedOut from None
 
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Each piece that the peer takes may take `stall` seconds."""
+        self.settimeout(self.stall)
+        try:
+            sent = super().sendfile(file, offset, count)
+        except TimeoutError:
+            raise RequestTimedOut from None
+        if count is not None and sent < count:  # else the next answer would be taken for the rest
+            raise OSError(f"the file ended {count - sent} bytes early, while it was sent")
+        return sent
+
     def linger(self) -> None:
         """End our side and wait a little for the peer to end its own: a close while bytes are still
         on their way resets the connection, and the peer may lose the answer (RFC 9112, 9.6)."""

@@ -19,6 +19,8 @@ from ingest_api.models import FIRST_ID, PrunedChunk, Selection
 from ingest_api.stored_files import StoredFiles
 
 MOST_CLOCK_SECONDS = 60.0
+REMEMBERED = timedelta(days=7)
+"""How long the ids of removed chunks are kept, so that a worker is told what became of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ def _remove(
     failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
     queries.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
+    queries.forget_pruned(connection, older_than=REMEMBERED, batch=2 * len(chunks))
     size = sum(chunk.file_size_bytes for chunk in removed)
     batch = Batch(len(removed), size, len(failures))
     _log.info("pruned", extra=vars(batch))

@@ -5,9 +5,12 @@ from typing import cast
 
 from flask import current_app
 
+from ingest_api.announcer import Announcer
 from ingest_api.database import Database
+from ingest_api.leases import Leases
 from ingest_api.settings import Settings
 from ingest_api.storage import Storage
+from ingest_api.stored_files import StoredFiles
 
 EXTENSION = "ingest_api"
 
@@ -17,6 +20,9 @@ class Services:
     settings: Settings
     database: Database
     storage: Storage
+    files: StoredFiles
+    leases: Leases
+    announcer: Announcer | None  # None: chunks are not announced in Redis
 
 
 def services() -> Services:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
@@ -110,8 +111,17 @@ def _queue_backend(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    if not re.fullmatch(r"(redis|rediss|unix)://\S+", value):
-        raise ValueError("must be a URL like redis://localhost:6379/0")
+    """Strict, because redis-py takes a part of the password for the port where / # or ? in it are
+    not escaped, and tells it; and a database that it cannot read for database 0."""
+    url = urlsplit(value)
+    try:
+        usable = bool(url.netloc or url.scheme == "unix") and url.port != 0
+    except ValueError:
+        usable = False
+    place = r"/.+" if url.scheme == "unix" else r"(/[0-9]*)?"
+    usable &= url.scheme in {"redis", "rediss", "unix"} and bool(re.fullmatch(place, url.path))
+    if not usable or url.fragment or "@" in url.query or re.search(r"\s", value):
+        raise ValueError("must be a URL like redis://:password@localhost:6379/0 (%-encoded)")
     return value
 
 
@@ -145,6 +155,12 @@ class Settings:
     log_level: str = _setting("INFO", _log_level)
     cors_enabled: bool = _setting("false", _boolean)
     cors_origins: tuple[str, ...] = _setting("*", _origins)
+
+    @property
+    def waiting_status(self) -> str:
+        """With which a chunk begins to wait for a worker: one that is to be announced in Redis is
+        not QUEUED before it was."""
+        return "UPLOADED" if self.queue_backend == "redis" else "QUEUED"
 
     @classmethod
     def from_environ(

@@ -1,5 +1,5 @@
-"""The files that are stored already: looked at, set aside and removed, for `flask ingest fsck` and
-`prune`. How a file comes to be stored is `storage.py`'s business.
+"""The files that are stored already: read, for workers; looked at, set aside and removed, for
+`flask ingest fsck` and `prune`. How a file comes to be stored is `storage.py`'s business.
 
 Paths are those of the column `file_path`: relative to AUDIO_STORAGE_DIR, as this service writes
 them, or perhaps spelled otherwise in rows of the earlier one. ValueError for one that leads out of
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from ingest_api.errors import StorageUnavailable
 from ingest_api.models import ChunkFile, PrunedChunk
@@ -73,6 +74,21 @@ class StoredFiles:
                 return None
             raise
         return status if stat.S_ISREG(status.st_mode) else None
+
+    def open(self, file_path: str) -> BinaryIO:
+        """A file as it is stored. FileNotFoundError, ValueError; StorageUnavailable also when not
+        even the folder of all recordings is there: a disk that is not mounted has lost nothing."""
+        try:
+            file = open(self._path(file_path), "rb", opener=_open_at_once)  # noqa: SIM115
+        except OSError as error:
+            there = (self.root / RECORDINGS).is_dir()
+            if there and error.errno in _NO_SUCH_FILE | {errno.EISDIR, errno.ENXIO}:
+                raise FileNotFoundError(f"There is no file {file_path}") from None
+            raise StorageUnavailable from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise FileNotFoundError(f"This is no file: {file_path}")
+        return file
 
     def sha256(self, file_path: str) -> bytes:
         """Of what is in the file. OSError when it cannot be read."""
@@ -193,6 +209,11 @@ class StoredFiles:
 
     def _path(self, file_path: str) -> Path:
         return self.root / self.canonical(file_path)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe that lies there would else be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _make_folders(folder: Path) -> None:

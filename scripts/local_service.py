@@ -1,4 +1,5 @@
-"""The supervisor behind `scripts/serve`: PostgreSQL, migrations, a demo device, gunicorn.
+"""The supervisor behind `scripts/serve`: PostgreSQL, migrations, a demo device and token, gunicorn,
+and with QUEUE_BACKEND=redis the relay.
 
 For development and demonstrations. In production systemd does this work.
 """
@@ -10,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +22,8 @@ from urllib.request import urlopen
 from local_postgres import LocalPostgres, PostgresError, die_with_parent
 
 from ingest_api.main import read_dotenv_file
-from ingest_api.settings import SettingsError
+from ingest_api.settings import Settings, SettingsError
+from ingest_api.tokens import generate_token
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30
@@ -61,37 +63,49 @@ def _serve(data_dir: Path, postgres: LocalPostgres | None = None) -> None:
     if postgres:
         environ["DATABASE_URL"] = postgres.url()
     _flask_ingest(environ, "migrate")
-    # A database of the user's own gets no demo device.
+    # A database of the user's own gets no demo device, and opens to no demo token.
     device = _demo_device(data_dir / "demo-device.json", environ) if postgres else None
-    service = subprocess.Popen(
-        [sys.executable, "-m", "ingest_api"],
+    if postgres and not environ.keys() & {"INTERNAL_TOKEN", "INTERNAL_TOKEN_FILE"}:
+        environ["INTERNAL_TOKEN_FILE"] = str(_demo_token(data_dir / "demo-internal-token"))
+    with ExitStack() as stack:
+        parts = {"gunicorn": stack.enter_context(_running(environ, "ingest_api"))}
+        base_url = f"http://{_reachable(environ['HOST'])}:{environ.get('PORT', '8000')}"
+        _wait_until_ready(parts["gunicorn"], base_url)
+        if Settings.from_environ(environ).queue_backend == "redis":
+            relay = _running(environ, "flask", "ingest", "relay")
+            parts["the relay"] = stack.enter_context(relay)
+        print(_invitation(base_url, device, environ, relay="the relay" in parts), flush=True)
+        _wait_until_a_part_dies(parts, postgres)
+
+
+@contextmanager
+def _running(environ: Mapping[str, str], *module: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *module],
         env=environ,
         preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509  one thread only
         start_new_session=True,  # Ctrl-C is for this process, which stops the parts in order
     )
     try:
-        base_url = f"http://{_reachable(environ['HOST'])}:{environ.get('PORT', '8000')}"
-        _wait_until_ready(service, base_url)
-        print(_invitation(base_url, device, environ), flush=True)
-        _wait_until_a_part_dies(service, postgres)
+        yield process
     finally:
-        _stop(service)
+        _stop(process)
 
 
-def _stop(service: subprocess.Popen[bytes]) -> None:
+def _stop(part: subprocess.Popen[bytes]) -> None:
     """Let uploads in flight finish, within reason.
 
     Tell all of gunicorn's processes, again and again: one that is just being forked misses it.
     """
     for _ in range(STOP_SECONDS):
         with suppress(ProcessLookupError):
-            os.killpg(service.pid, signal.SIGTERM)
+            os.killpg(part.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            service.wait(1)
+            part.wait(1)
             return
     with suppress(ProcessLookupError):
-        os.killpg(service.pid, signal.SIGKILL)
-    service.wait()
+        os.killpg(part.pid, signal.SIGKILL)
+    part.wait()
 
 
 def _flask_ingest(environ: Mapping[str, str], *arguments: str) -> str:
@@ -111,13 +125,23 @@ def _flask_ingest(environ: Mapping[str, str], *arguments: str) -> str:
 def _demo_device(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The device to try uploads with: registered on the first start, remembered after it."""
     if not file.exists():
-        device = _flask_ingest(environ, "add-device", "--json")
-        unfinished = file.with_suffix(".new")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(device)
-        unfinished.replace(file)
+        _keep_secret(file, _flask_ingest(environ, "add-device", "--json"))
     content: dict[str, str] = json.loads(file.read_text())
     return content
+
+
+def _demo_token(file: Path) -> Path:
+    """The token for workers, in a file that they can be pointed to: made on the first start."""
+    if not file.exists():
+        _keep_secret(file, generate_token())
+    return file
+
+
+def _keep_secret(file: Path, content: str) -> None:
+    unfinished = file.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(content)
+    unfinished.replace(file)
 
 
 def _reachable(host: str) -> str:
@@ -138,17 +162,20 @@ def _wait_until_ready(service: subprocess.Popen[bytes], base_url: str) -> None:
 
 
 def _wait_until_a_part_dies(
-    service: subprocess.Popen[bytes], postgres: LocalPostgres | None
+    parts: Mapping[str, subprocess.Popen[bytes]], postgres: LocalPostgres | None
 ) -> None:
     while True:
-        if service.poll() is not None:
-            sys.exit(f"gunicorn stopped by itself (status {service.returncode})")
+        for name, part in parts.items():
+            if part.poll() is not None:
+                sys.exit(f"{name} stopped by itself (status {part.returncode})")
         if postgres and postgres.process.poll() is not None:
             sys.exit("PostgreSQL stopped by itself; see postgres.log in the data folder")
         time.sleep(0.5)
 
 
-def _invitation(base_url: str, device: Mapping[str, str] | None, environ: Mapping[str, str]) -> str:
+def _invitation(
+    base_url: str, device: Mapping[str, str] | None, environ: Mapping[str, str], *, relay: bool
+) -> str:
     return f"""\
 ready on {base_url}
 
@@ -157,6 +184,8 @@ Is it well?
 
 {_first_upload(base_url, device) if device else _FIRST_DEVICE}
 
+{_first_worker(base_url, environ)}
+{_RELAY if relay else ""}
 {_operation(environ) if device else ""}
 Ctrl-C stops everything; the data stays.
 """
@@ -166,6 +195,24 @@ _FLASK = shlex.quote(str(Path(sys.executable).with_name("flask")))
 _FIRST_DEVICE = f"""\
 Register a device (DATABASE_URL as now):
   {_FLASK} ingest add-device"""
+
+
+_RELAY = """\
+The relay runs as well. With --redis (REDIS_URL as now) the worker takes them from the stream.
+"""
+
+
+def _first_worker(base_url: str, environ: Mapping[str, str]) -> str:
+    if "INTERNAL_TOKEN_FILE" in environ:
+        file = Path(environ["INTERNAL_TOKEN_FILE"]).absolute()
+        hint, token = "", f"INTERNAL_TOKEN_FILE={shlex.quote(str(file))} "
+    else:
+        is_set = "INTERNAL_TOKEN" in environ
+        hint, token = " (INTERNAL_TOKEN as now)" if is_set else "; first set INTERNAL_TOKEN", ""
+    worker = shlex.quote(str(ROOT / "scripts/example-worker"))
+    return f"""\
+Let a worker process what was uploaded{hint}:
+  {token}{worker} --url {base_url} --drain"""
 
 
 def _operation(environ: Mapping[str, str]) -> str:

@@ -55,7 +55,7 @@ class Site:
         self.storage = folder / "audio"
         self.postgres = LocalPostgres(folder)
         self._log = folder / "service.log"
-        self.address = HOST, _free_port()
+        self.address = HOST, free_port()
         self._workers = workers
         self._extra = dict(environ or {})
         self._service: subprocess.Popen[bytes] | None = None
@@ -224,7 +224,7 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One below those that the kernel gives to clients: a client that tries to connect while the
     service is down would otherwise, one day, be given the service's own port."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])

@@ -1,14 +1,17 @@
 """Real servers for the tests: one PostgreSQL and one service a session, more on demand."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 from local_postgres import LocalPostgres
+from local_valkey import LocalValkey
 from support import Recorder, Service
+from worker_support import EXAMPLE, Start, Worker
 
 from ingest_api import migrations
 
@@ -92,6 +95,41 @@ def start_service(
 
 
 @pytest.fixture
+def start_valkey(tmp_path: Path) -> Iterator[Callable[..., LocalValkey]]:
+    """A function that starts a Valkey of the test's own, with these settings of valkey.conf."""
+    with ExitStack() as started:
+
+        def start(settings: Mapping[str, str] | None = None) -> LocalValkey:
+            folder = tmp_path / f"valkey-{next(_numbers)}"
+            return started.enter_context(LocalValkey(folder, settings=settings))
+
+        yield start
+
+
+@pytest.fixture
+def valkey(start_valkey: Callable[..., LocalValkey]) -> LocalValkey:
+    """A throw-away server that speaks Redis and keeps nothing."""
+    return start_valkey()
+
+
+@pytest.fixture
 def recorder(service: Service) -> Recorder:
     """A device registered at the shared service."""
     return service.recorder()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Start]:
+    """A function that starts a worker for a service, or for a URL."""
+    started: list[Worker] = []
+
+    def start(service: Service | str, *arguments: str, program: Path = EXAMPLE, **environ: str):
+        url = service if isinstance(service, str) else service.url
+        folder = tmp_path / f"worker-{len(started)}"
+        started.append(Worker(folder, url, *arguments, program=program, **environ))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.process.kill()
+        worker.process.wait()

@@ -187,7 +187,7 @@ class Service:
     def forget_everything(self) -> None:
         """Remove all chunks and devices, and all that is in the storage."""
         with self.connect() as connection:
-            connection.execute("TRUNCATE audio_chunks, devices")
+            connection.execute("TRUNCATE audio_chunks, devices, pruned_chunks")
         for folder in self.storage.iterdir():
             shutil.rmtree(folder)
 

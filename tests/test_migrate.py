@@ -326,3 +326,59 @@ def test_constraints_hold_what_must_never_be(service: Service) -> None:
             )
     with pytest.raises(psycopg.errors.ForeignKeyViolation), service.connect() as connection:
         connection.execute("DELETE FROM devices WHERE device_id = %s", [recorder.device.device_id])
+
+
+@pytest.fixture
+def third_version(new_database: Callable[..., str]) -> str:
+    """A database as it was before the queue."""
+    url = new_database(migrated=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for migration in migrations.apply(connection):
+            if migration.version == 3:
+                break
+    return url
+
+
+def test_uploads_go_on_while_it_waits_for_somebody(third_version: str) -> None:
+    """A worker with plain SQL may have the table in a transaction that is open for long."""
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(third_version) as worker:
+        worker.execute("SELECT FROM audio_chunks FOR UPDATE")
+        migration = threads.submit(flask_ingest, third_version, "migrate")
+        with psycopg.connect(third_version, autocommit=True) as upload:
+            upload.execute("SET statement_timeout = '2s'")  # what an upload has
+            waiting = (
+                "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+            )
+            for _ in range(3):
+                eventually(lambda: upload.execute(waiting).fetchone()[0])
+                upload.execute("UPDATE devices SET last_seen_at = now()")
+                upload.execute(
+                    "INSERT INTO audio_chunks (chunk_id) SELECT chunk_id FROM audio_chunks"
+                )
+        worker.rollback()
+        assert migration.result().returncode == 0, migration.result().stderr
+
+
+def test_an_index_waits_for_somebody_as_long_as_it_takes(third_version: str) -> None:
+    with psycopg.connect(third_version, autocommit=True) as connection:
+        for migration in migrations.apply(connection):
+            if migration.version == 4:
+                break
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(third_version) as worker:
+        worker.execute("DELETE FROM audio_chunks")
+        migration = threads.submit(flask_ingest, third_version, "migrate")
+        seconds = migrations.LOCK_MILLISECONDS / 1000
+        with pytest.raises(TimeoutError):
+            migration.result(2 * seconds + 2)
+        worker.rollback()
+        assert migration.result().returncode == 0, migration.result().stderr
+
+
+def test_it_tells_who_is_in_its_way(third_version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 1)
+    with psycopg.connect(third_version, application_name="asr") as worker:
+        worker.execute("SELECT FROM audio_chunks FOR UPDATE")
+        with psycopg.connect(third_version, autocommit=True) as connection:
+            told = rf"lock timeout.*end, pid {worker.info.backend_pid} \(asr, since 20"
+            with pytest.raises(migrations.SchemaError, match=told):
+                list(migrations.apply(connection))

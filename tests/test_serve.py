@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 import requests
+from local_valkey import LocalValkey
 from support import (
     SPEECH,
     clean_environ,
@@ -95,6 +97,65 @@ def test_the_printed_upload_works_and_data_survive_a_restart(serve: Serve) -> No
     assert serve.end(signal.SIGINT) == 0
 
 
+def _run_printed_worker(output: str, *more: str, **environ: str) -> str:
+    [command] = re.findall(r"[^\n]*/example-worker [^\n]*", output)
+    result = subprocess.run(
+        ["bash", "-c", " ".join([command, *more])],
+        env=clean_environ(**environ),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return result.stdout
+
+
+def _find(processes: list[int], name: bytes) -> int:
+    """The first of them that runs this."""
+    return next(pid for pid in processes if name in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def test_the_printed_worker_finishes_the_printed_upload(serve: Serve) -> None:
+    serve.start()
+    chunk_id = _run_printed_curl(serve.output)["chunk_id"]
+    assert f"{chunk_id} DONE: 60.00 s, told 60 s" in _run_printed_worker(serve.output)
+    token = serve.folder / "data" / "demo-internal-token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    kept = token.read_text()
+    serve.end(signal.SIGTERM)
+    serve.start()
+    assert token.read_text() == kept
+    assert _run_printed_worker(serve.output) == ""
+
+
+def test_a_token_of_the_users_own_is_used_and_not_printed(serve: Serve) -> None:
+    serve.settings["INTERNAL_TOKEN"] = "a-token-of-my-own"
+    serve.start()
+    chunk_id = _run_printed_curl(serve.output)["chunk_id"]
+    assert "a-token-of-my-own" not in serve.output
+    done = _run_printed_worker(serve.output, INTERNAL_TOKEN="a-token-of-my-own")
+    assert f"{chunk_id} DONE" in done
+    assert not (serve.folder / "data" / "demo-internal-token").exists()
+
+
+def test_with_redis_the_relay_runs_as_well(serve: Serve, valkey: LocalValkey) -> None:
+    serve.settings |= {"QUEUE_BACKEND": "redis", "REDIS_URL": valkey.url}
+    serve.start()
+    assert "The relay runs as well" in serve.output
+    valkey.kill()
+    chunk_id = _run_printed_curl(serve.output)["chunk_id"]  # and nobody hears of it
+    valkey.start()
+    stream = redis.Redis.from_url(valkey.url)
+    eventually(lambda: stream.exists("ingest:chunks"))
+    done = _run_printed_worker(serve.output, "--redis", REDIS_URL=valkey.url)
+    assert f"{chunk_id} DONE" in done
+    everything = serve.all_processes()
+    os.kill(_find(everything, b"\0relay"), signal.SIGKILL)
+    assert serve.process.wait(20) == 1
+    eventually(lambda: not [pid for pid in everything if is_alive(pid)], 20)
+    assert "the relay stopped by itself" in (serve.folder / "log").read_text()
+
+
 def test_nothing_outlives_a_kill(serve: Serve) -> None:
     serve.start()
     assert serve.end(signal.SIGKILL) == -signal.SIGKILL
@@ -105,10 +166,7 @@ def test_nothing_outlives_a_kill(serve: Serve) -> None:
 def test_it_stops_when_a_part_dies(serve: Serve) -> None:
     serve.start()
     everything = serve.all_processes()
-    gunicorn = next(
-        pid for pid in everything if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
-    os.kill(gunicorn, signal.SIGKILL)
+    os.kill(_find(everything, b"gunicorn"), signal.SIGKILL)
     assert serve.process.wait(20) == 1
     eventually(lambda: not [pid for pid in everything if is_alive(pid)], 20)
     assert "gunicorn stopped by itself" in (serve.folder / "log").read_text()
@@ -118,6 +176,8 @@ def test_with_a_database_url_no_server_is_started(tmp_path: Path, database_url: 
     serve = Serve(tmp_path, DATABASE_URL=database_url).start()
     try:
         assert "flask ingest add-device" in serve.output
+        assert "first set INTERNAL_TOKEN" in serve.output
+        assert not (tmp_path / "data" / "demo-internal-token").exists()
         assert flask_ingest(database_url, "list-devices", "--json").stdout == "[]\n"
         assert not (tmp_path / "data" / "postgres").exists()
         assert requests.get(f"{serve.url}/health").json()["status"] == "ok"

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import click
 import psycopg
 
+from ingest_api import queries
 from ingest_api.database import Connection, connect
 from ingest_api.errors import IngestError
 from ingest_api.fsck import TooMuchMissing, require_disk
@@ -22,7 +23,11 @@ from ingest_api.settings import Settings, SettingsError
 from ingest_api.stored_files import StoredFiles
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
+STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class UuidParameter(click.ParamType[UUID]):
@@ -47,6 +52,17 @@ class TokenParameter(click.ParamType[str]):
         if not TOKEN_PATTERN.fullmatch(token):
             self.fail(f"a token {TOKEN_RULE}", param, ctx)
         return token
+
+
+class TextParameter(click.ParamType[str]):
+    """Text to look for: not empty, and of characters that can be in it."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value or not value.isprintable():
+            self.fail("must be printable, and not empty", param, ctx)
+        return str(value)
 
 
 class DurationParameter(click.ParamType[timedelta]):
@@ -82,6 +98,45 @@ class InstantParameter(click.ParamType[datetime]):
             example = "2026-01-28T10:00:00Z or 2026-01-28T10:00:00+01:00"
             self.fail(f"{value!r} is not a time with its offset, such as {example}", param, ctx)
         return instant
+
+
+_SCOPE_OPTIONS = (
+    click.option("--point", "point_id", type=UuidParameter(), help="Only of this shop."),
+    click.option("--device", "device_id", type=UuidParameter(), help="Only of this recorder."),
+    click.option(
+        "--from",
+        "recorded_from",
+        type=InstantParameter(),
+        help="Only what was recorded after, be it in part.",
+    ),
+    click.option(
+        "--to",
+        "recorded_until",
+        type=InstantParameter(),
+        help="Only what was recorded before, be it in part.",
+    ),
+)
+
+
+def scope_options(command: _Command) -> _Command:
+    """The options that say of which shop, recorder and time chunks are to be; see `Scope`."""
+    for option in reversed(_SCOPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def require_order(recorded_from: datetime | None, recorded_until: datetime | None) -> None:
+    if recorded_from and recorded_until and recorded_from >= recorded_until:
+        raise click.UsageError("--from must be before --to")
+
+
+def require_known(connection: Connection, point_id: UUID | None, device_id: UUID | None) -> None:
+    """A mistyped id must not look like work that is done."""
+    devices = queries.list_devices(connection)
+    if device_id and all(device.device_id != device_id for device in devices):
+        raise click.UsageError(f"there is no device {device_id}")
+    if point_id and all(device.point_id != point_id for device in devices):
+        raise click.UsageError(f"no device is at the point {point_id}")
 
 
 class CouldNotRun(click.ClickException):
@@ -146,3 +201,12 @@ def printable(text: str) -> str:
     """A file name as text that a terminal can take, whatever bytes it has on disk."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def age(seconds: float) -> str:
+    """A length of time for people, in the largest unit that it fills."""
+    whole = max(0, int(seconds))
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"

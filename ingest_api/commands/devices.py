@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import click
 
 from ingest_api import devices, queries
-from ingest_api.commands.common import TokenParameter, UuidParameter, as_json_option, database
+from ingest_api.commands.common import TokenParameter, UuidParameter, age, as_json_option, database
 from ingest_api.models import Device
 from ingest_api.schemas import dump_device
 from ingest_api.tokens import generate_token
@@ -142,10 +142,4 @@ def _agent_config(device: Device, token: str, base_url: str) -> str:
 
 
 def _ago(instant: datetime | None, now: datetime) -> str:
-    if instant is None:
-        return "never"
-    seconds = max(0, int((now - instant).total_seconds()))
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
+    return f"{age((now - instant).total_seconds())} ago" if instant else "never"

@@ -68,10 +68,14 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
     started = monotonic()
     tally = _Tally()
     with database(CouldNotRun) as connection:
+        settings = Settings.from_environ()
         migrations.require_current(connection)
-        _require_patience(grace, Settings.from_environ())
+        _require_patience(grace, settings)
         with stored_files(connection, exclusive=repair, force=force) as files:
-            run = check.Check(connection, files, grace.total_seconds(), checksums, repair, force)
+            run = check.Check(
+                *(connection, files, grace.total_seconds(), checksums, repair, force),
+                waiting_status=settings.waiting_status,
+            )
             for finding in _findings(run, tally, queries.estimate_chunks(connection)):
                 tally.found[finding.kind.value] += 1
                 tally.repaired += finding.repaired

@@ -14,12 +14,14 @@ import click
 
 from ingest_api import migrations, queries, retention
 from ingest_api.commands.common import (
+    STATUSES,
     DurationParameter,
-    InstantParameter,
-    UuidParameter,
     as_json_option,
     database,
     progress_bar,
+    require_known,
+    require_order,
+    scope_options,
     stored_files,
 )
 from ingest_api.database import Connection
@@ -28,7 +30,6 @@ from ingest_api.models import Selection, StatusCount
 from ingest_api.settings import Settings
 from ingest_api.stored_files import StoredFiles
 
-STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
 ALL = "ALL"
 
 
@@ -47,20 +48,7 @@ class StatusParameter(click.ParamType[str]):
 
 @click.command()
 @click.option("--older-than", type=DurationParameter(), help="Received longer ago, such as 90d.")
-@click.option("--point", "point_id", type=UuidParameter(), help="Only of this shop.")
-@click.option("--device", "device_id", type=UuidParameter(), help="Only of this recorder.")
-@click.option(
-    "--from",
-    "recorded_from",
-    type=InstantParameter(),
-    help="Only what was recorded after, be it in part.",
-)
-@click.option(
-    "--to",
-    "recorded_until",
-    type=InstantParameter(),
-    help="Only what was recorded before, be it in part.",
-)
+@scope_options
 @click.option(
     "--status",
     "statuses",
@@ -111,15 +99,15 @@ def prune(
     """
     if older_than is None and not (point_id or device_id):
         raise click.UsageError("say what to remove: --older-than, --device or --point")
-    if recorded_from and recorded_until and recorded_from >= recorded_until:
-        raise click.UsageError("--from must be before --to")
+    require_order(recorded_from, recorded_until)
     started = monotonic()
     with database() as connection:
         migrations.require_current(connection)
-        _require_known(connection, point_id, device_id)
+        require_known(connection, point_id, device_id)
         retention.require_no_references(connection, cascade=cascade)
         before = _received_before(connection, older_than, force)
-        selection = Selection(statuses, before, point_id, device_id, recorded_from, recorded_until)
+        scope = (point_id, device_id, recorded_from, recorded_until)
+        selection = Selection(statuses, *scope, received_before=before)
         if ALL in statuses:
             found = {count.status for count in queries.count_prunable(connection, selection)}
             selection = replace(selection, statuses=tuple(found - {"PRUNED"}))
@@ -141,15 +129,6 @@ def _received_before(
     if older_than is None:
         return None
     return retention.received_before(connection, older_than, force=force)
-
-
-def _require_known(connection: Connection, point_id: UUID | None, device_id: UUID | None) -> None:
-    """A mistyped id must not look like an erasure that is done."""
-    devices = queries.list_devices(connection)
-    if device_id and all(device.device_id != device_id for device in devices):
-        raise click.UsageError(f"there is no device {device_id}")
-    if point_id and all(device.point_id != point_id for device in devices):
-        raise click.UsageError(f"no device is at the point {point_id}")
 
 
 def _confirm(connection: Connection, selection: Selection) -> int:

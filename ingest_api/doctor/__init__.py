@@ -5,6 +5,7 @@
     process.py               what a process gets from its environment: descriptors, a real fsync
     storage.py, disk.py      the folder and a trial on it; the disk that it is on
     database.py, server.py   the database as the service reaches it; PostgreSQL's own settings
+    queue.py                 Redis, where it keeps the stream, and the relay
     clock.py                 this machine's clock
     findings.py              what a check says
 
@@ -17,6 +18,7 @@ from ingest_api.doctor.clock import check_clock
 from ingest_api.doctor.database import check_database
 from ingest_api.doctor.findings import Finding, Level
 from ingest_api.doctor.process import check_process
+from ingest_api.doctor.queue import check_queue
 from ingest_api.doctor.settings import check_settings, read_settings
 from ingest_api.doctor.storage import check_storage
 
@@ -30,4 +32,5 @@ def diagnose(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from check_process(reading, environ)
     yield from check_storage(reading)
     yield from check_database(reading)
+    yield from check_queue(reading)
     yield from check_clock()

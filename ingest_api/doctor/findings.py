@@ -9,7 +9,7 @@ class Level(StrEnum):
 
     OK = "ok"
     WARN = "warn"  # uploads are kept as promised; still, somebody should look
-    FAIL = "fail"  # uploads are refused, or could be lost after a 200
+    FAIL = "fail"  # uploads are refused, could be lost after a 200, or reach no worker
 
 
 @dataclass(frozen=True)

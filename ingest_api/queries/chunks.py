@@ -8,10 +8,10 @@ from ingest_api.database import Connection, statement
 from ingest_api.models import Chunk, NewChunk
 
 
-def insert_chunk(connection: Connection, chunk: NewChunk) -> Chunk | None:
+def insert_chunk(connection: Connection, chunk: NewChunk, *, status: str) -> Chunk | None:
     """The new row, or None when a row with this id was there already."""
     with connection.cursor(row_factory=class_row(Chunk)) as cursor:
-        cursor.execute(statement("insert_chunk"), vars(chunk))
+        cursor.execute(statement("insert_chunk"), vars(chunk) | {"status": status})
         return cursor.fetchone()
 
 

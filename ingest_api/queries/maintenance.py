@@ -1,6 +1,6 @@
 """What fsck and retention ask and change."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
@@ -45,12 +45,12 @@ def mark_file_missing(connection: Connection, chunk_id: UUID) -> bool:
     return connection.execute(statement("mark_file_missing"), {"chunk_id": chunk_id}).rowcount > 0
 
 
-def restore_chunk(connection: Connection, chunk_id: UUID) -> str | None:
-    """Its status from now on; None when it was not given up."""
+def restore_chunk(connection: Connection, chunk_id: UUID, *, waiting_status: str) -> str | None:
+    """Its status from now on, `waiting_status` if it was not finished; None when it was not given
+    up."""
+    values = {"chunk_id": chunk_id, "waiting_status": waiting_status}
     with connection.cursor(row_factory=scalar_row) as cursor:
-        status: str | None = cursor.execute(
-            statement("restore_chunk"), {"chunk_id": chunk_id}
-        ).fetchone()
+        status: str | None = cursor.execute(statement("restore_chunk"), values).fetchone()
         return status
 
 
@@ -93,3 +93,8 @@ def list_pruned(connection: Connection, *, after: UUID, batch: int) -> list[Prun
 
 def delete_pruned(connection: Connection, chunk_ids: list[UUID]) -> None:
     connection.execute(statement("delete_pruned"), {"chunk_ids": chunk_ids})
+
+
+def forget_pruned(connection: Connection, *, older_than: timedelta, batch: int) -> None:
+    values = {"older_than": older_than, "batch": batch}
+    connection.execute(statement("forget_pruned"), values)

@@ -22,8 +22,13 @@ def try_lock_migrations(connection: Connection) -> bool:
         return bool(cursor.execute(statement("try_lock_migrations")).fetchone())
 
 
-def limit_lock_waits(connection: Connection) -> None:
-    connection.execute(statement("limit_lock_waits"))
+def set_lock_timeout(connection: Connection, milliseconds: int) -> None:
+    connection.execute(statement("set_lock_timeout"), {"milliseconds": milliseconds})
+
+
+def list_lock_holders(connection: Connection) -> list[str]:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(statement("list_lock_holders"), {}).fetchall()
 
 
 def list_applied_migrations(connection: Connection) -> list[AppliedMigration]:

@@ -8,7 +8,7 @@ INSERT INTO audio_chunks (
 ) VALUES (
     %(chunk_id)s, %(device_id)s, %(point_id)s, %(register_id)s, %(start_ts)s, %(end_ts)s,
     %(duration_sec)s, %(codec)s, %(sample_rate)s, %(channels)s, %(file_path)s,
-    %(file_size_bytes)s, %(sha256)s, 'QUEUED'
+    %(file_size_bytes)s, %(sha256)s, %(status)s
 )
 ON CONFLICT (chunk_id) DO NOTHING
 RETURNING chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,

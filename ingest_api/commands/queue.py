@@ -1,0 +1,229 @@
+"""`flask ingest queue`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from time import sleep
+from typing import Any
+
+import click
+from psycopg import IsolationLevel
+
+from ingest_api import migrations, queries
+from ingest_api.commands.common import age, as_json_option, database, printable
+from ingest_api.database import Connection
+from ingest_api.operations import QueueState, QueueWorker
+from ingest_api.schemas import rfc3339
+
+COUNTABLE = 100_000
+"""How many finished chunks of each status are counted; there may be many more, and looking at the
+queue must not become slower by that."""
+
+_WAITING = ("UPLOADED", "QUEUED")
+_DEFAULT_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """The queue at one moment."""
+
+    at: datetime
+    states: dict[str, QueueState]
+    workers: list[QueueWorker]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.states[status].chunks for status in _WAITING)
+
+    @property
+    def last_hour(self) -> dict[str, int]:
+        return {
+            "received": sum(state.received for state in self.states.values()),
+            "done": sum(worker.done for worker in self.workers),
+            "error": sum(worker.error for worker in self.workers),
+        }
+
+    @property
+    def growth(self) -> int:
+        """By how many chunks an hour."""
+        hour = self.last_hour
+        return hour["received"] - hour["done"] - hour["error"]
+
+    @property
+    def empty_in_seconds(self) -> float | None:
+        """None: it does not shrink."""
+        return self.waiting / -self.growth * 3600 if self.growth < 0 else None
+
+    def seconds_since(self, instant: datetime | None) -> float | None:
+        return None if instant is None else max(0.0, (self.at - instant).total_seconds())
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.IntRange(1, 3600),
+    metavar="SECONDS",
+    help=f"How often, with --watch.  [default: {_DEFAULT_SECONDS}]",
+)
+@as_json_option
+def queue(watch: bool, every: int | None, as_json: bool) -> None:
+    """Show what waits, what is in work, and how fast it goes.
+
+    UPLOADED: waits to be announced in Redis. QUEUED: waits for a worker. PROCESSING: a worker has
+    it; what has an expired lease is given out again at the next claim. DONE, ERROR: finished, given
+    up. PRUNED: retention is removing it.
+
+    Workers that use plain SQL leave no name and are shown as one. Of DONE and ERROR 100,000 each
+    are counted; what goes beyond, and any status that the earlier service left, is an estimate from
+    PostgreSQL's statistics.
+
+    --json prints one object, with --watch one a line: times as in RFC 3339, ages in seconds.
+    """
+    if every is not None and not watch:
+        raise click.UsageError("--every goes with --watch")
+    with database() as connection:
+        migrations.require_current(connection)
+        # All that is shown together is of one moment.
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        if watch:
+            _watch(connection, every or _DEFAULT_SECONDS, as_json)
+        else:
+            click.echo(_told(_look(connection), as_json))
+
+
+def _watch(connection: Connection, seconds: int, as_json: bool) -> None:
+    on_terminal = sys.stdout.isatty()
+    with suppress(KeyboardInterrupt):
+        while True:
+            snapshot = _look(connection)
+            told = _told(snapshot, as_json)
+            if not as_json:
+                told = f"{_instant(snapshot.at)}, every {seconds} s, Ctrl-C to end\n\n{told}\n"
+            if on_terminal and not as_json:
+                click.clear()
+            click.echo(told)
+            sleep(seconds)
+
+
+def _look(connection: Connection) -> _Snapshot:
+    with connection.transaction():
+        states = queries.list_queue_states(connection, countable=COUNTABLE)
+        workers = queries.list_queue_workers(connection)
+        at = queries.get_server_clock(connection)
+    return _Snapshot(at, {state.status: state for state in states}, workers)
+
+
+def _told(snapshot: _Snapshot, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(_as_json(snapshot))
+    blocks = (_state_lines(snapshot), _hour_lines(snapshot), _worker_lines(snapshot))
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _as_json(snapshot: _Snapshot) -> dict[str, Any]:
+    states, since = snapshot.states, snapshot.seconds_since
+    in_work = states["PROCESSING"]
+    return {
+        "time": rfc3339(snapshot.at),
+        "states": {status: state.chunks for status, state in states.items()},
+        "estimated": [status for status, state in states.items() if state.estimated],
+        "waiting": {status: _waiting_as_json(snapshot, states[status]) for status in _WAITING},
+        "in_work": {
+            "oldest_seconds": since(in_work.oldest_taken),
+            "expired_leases": in_work.expired_leases,
+        },
+        "last_hour": snapshot.last_hour,
+        "empty_in_seconds": snapshot.empty_in_seconds,
+        "workers": [
+            {
+                "worker": worker.worker,
+                "in_work": worker.in_work,
+                "oldest_seconds": since(worker.oldest_taken),
+                "done": worker.done,
+                "error": worker.error,
+            }
+            for worker in snapshot.workers
+        ],
+    }
+
+
+def _waiting_as_json(snapshot: _Snapshot, state: QueueState) -> dict[str, Any]:
+    return {
+        "oldest_recording": state.oldest_recording and rfc3339(state.oldest_recording),
+        "longest_seconds": snapshot.seconds_since(state.oldest_received),
+    }
+
+
+def _state_lines(snapshot: _Snapshot) -> list[str]:
+    rows = [("STATUS", "CHUNKS", "")]
+    for state in snapshot.states.values():
+        rows.append((printable(state.status), _number(state), _details(snapshot, state)))
+    return _columns(rows, (False, True, False))
+
+
+def _number(state: QueueState) -> str:
+    if not state.estimated:
+        return f"{state.chunks:,}"
+    # Where the statistics know nothing yet, what was counted is all that is known.
+    return f"over {state.chunks:,}" if state.chunks == COUNTABLE else f"about {state.chunks:,}"
+
+
+def _details(snapshot: _Snapshot, state: QueueState) -> str:
+    if state.oldest_taken:
+        oldest = f"oldest in work for {_age(snapshot.seconds_since(state.oldest_taken))}"
+        expired = f"{state.expired_leases:,} with an expired lease"
+        return f"{oldest}; {expired}" if state.expired_leases else oldest
+    if state.oldest_recording and state.oldest_received:
+        recorded = _instant(state.oldest_recording)
+        waits = _age(snapshot.seconds_since(state.oldest_received))
+        return f"oldest recorded {recorded}; longest here for {waits}"
+    return ""
+
+
+def _hour_lines(snapshot: _Snapshot) -> list[str]:
+    counts = ", ".join(f"{number:,} {what}" for what, number in snapshot.last_hour.items())
+    return [f"last hour: {counts}; {_prospects(snapshot)}"]
+
+
+def _prospects(snapshot: _Snapshot) -> str:
+    if not snapshot.waiting:
+        return "nothing waits"
+    if snapshot.empty_in_seconds is not None:
+        return f"at this rate nothing waits in {age(snapshot.empty_in_seconds)}"
+    if snapshot.growth:
+        return f"at this rate {snapshot.growth:,} more wait every hour"
+    return "at this rate as many go on waiting"
+
+
+def _worker_lines(snapshot: _Snapshot) -> list[str]:
+    if not snapshot.workers:
+        return ["no worker has anything, or has finished anything in the last hour"]
+    rows = [("WORKER", "IN WORK", "OLDEST", "DONE/H", "ERROR/H")]
+    for worker in snapshot.workers:
+        name = "(plain SQL)" if worker.worker is None else printable(worker.worker)
+        oldest = _age(snapshot.seconds_since(worker.oldest_taken))
+        numbers = (f"{worker.in_work:,}", oldest, f"{worker.done:,}", f"{worker.error:,}")
+        rows.append((name, *numbers))
+    return _columns(rows, (False, True, True, True, True))
+
+
+def _columns(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(_aligned, row, widths, right)).rstrip() for row in rows]
+
+
+def _aligned(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else age(seconds)
+
+
+def _instant(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,124 @@
+"""The queue: with Redis, the server that keeps the stream and the relay; without, that nothing
+waits for a relay."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import psycopg
+
+from ingest_api import queries, stream
+from ingest_api.database import connect
+from ingest_api.doctor.database import ANSWER_SECONDS
+from ingest_api.doctor.findings import Finding, fail, ok, warn
+from ingest_api.doctor.settings import Reading
+from ingest_api.models import UploadedCount
+from ingest_api.settings import Settings
+from ingest_api.stream import STREAM, StreamError
+
+OLDEST_REDIS = 7
+LATE_SECONDS = 60
+
+
+def check_queue(reading: Reading) -> Iterator[Finding]:
+    if reading.lacks("QUEUE_BACKEND"):
+        return
+    uses_redis = reading.settings.queue_backend == "redis"
+    if uses_redis and not reading.lacks("REDIS_URL"):
+        yield from _check_redis(reading.settings)
+    uploaded = None if reading.lacks("DATABASE_URL") else _count_uploaded(reading.settings)
+    if uploaded:
+        yield judge_relay(uploaded) if uses_redis else judge_left_over(uploaded)
+
+
+def _check_redis(settings: Settings) -> Iterator[Finding]:
+    try:
+        with (
+            closing(stream.connect(settings, seconds=ANSWER_SECONDS)) as client,
+            stream.failures_told(settings),
+        ):
+            info = client.info("everything")
+            groups = client.xinfo_groups(STREAM) if client.exists(STREAM) else []
+            length = client.xlen(STREAM)
+    except StreamError as error:
+        cure = "start Redis, or correct REDIS_URL; until then uploads get queued: false"
+        yield fail("Redis", f"is of no use: {error}", cure)
+        return
+    yield ok("Redis", "answers")
+    yield judge_version(str(info.get("redis_version", "0")))
+    yield judge_memory(info)
+    yield judge_persistence(info)
+    yield judge_groups(len(groups), length)
+
+
+def _count_uploaded(settings: Settings) -> UploadedCount | None:
+    """None when the database, which is another check's business, does not tell."""
+    try:
+        with closing(connect(settings, seconds=ANSWER_SECONDS)) as connection:
+            return queries.count_uploaded(connection)
+    except psycopg.Error:
+        return None
+
+
+def judge_version(version: str) -> Finding:
+    """Valkey says in `redis_version` which Redis it can stand in for."""
+    name, found = "Redis version", f"is {version}"
+    if int(version.partition(".")[0]) < OLDEST_REDIS:
+        return warn(
+            name, f"{found}, with which nobody tried it", "use Redis 7 or Valkey 8 or newer"
+        )
+    return ok(name, found)
+
+
+def judge_memory(info: Mapping[str, Any]) -> Finding:
+    name, limit = "Redis memory", int(info.get("maxmemory", 0))
+    policy = info.get("maxmemory_policy", "")
+    if not limit:
+        return ok(name, "has no limit (maxmemory)")
+    if policy != "noeviction":
+        return warn(
+            name,
+            f"maxmemory-policy is {policy}: when memory is short the stream may be thrown away",
+            "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration file",
+        )
+    found = f"{int(info.get('used_memory', 0)) * 100 // limit} % of maxmemory are used"
+    if int(info.get("used_memory", 0)) * 10 > limit * 9:
+        cure = "see whether the consumers keep up; raise maxmemory"
+        return warn(name, f"{found}; from 100 % on nothing is announced", cure)
+    return ok(name, found)
+
+
+def judge_persistence(info: Mapping[str, Any]) -> Finding:
+    name = "Redis persistence"
+    if not int(info.get("aof_enabled", 0)):
+        return warn(
+            name,
+            "appendonly is off: a restart loses the stream and the consumers' groups, and "
+            "everything unfinished is announced again",
+            "redis-cli CONFIG SET appendonly yes, and in its configuration file",
+        )
+    return ok(name, "appendonly is on")
+
+
+def judge_groups(groups: int, length: int) -> Finding:
+    name, found = "Redis stream", f"{STREAM} has {length} entries and {groups} consumer groups"
+    if length and not groups:
+        cure = f"XGROUP CREATE {STREAM} workers 0, or set QUEUE_BACKEND=postgres"
+        return warn(name, f"{found}: without a group nothing is ever removed from it", cure)
+    return ok(name, found)
+
+
+def judge_relay(uploaded: UploadedCount) -> Finding:
+    found = f"{uploaded.chunks} chunks are to be announced"
+    if uploaded.oldest_seconds > LATE_SECONDS:
+        message = f"{found}, the oldest for {uploaded.oldest_seconds:.0f} s"
+        return warn("relay", message, "start flask ingest relay; its log says what fails")
+    return ok("relay", found)
+
+
+def judge_left_over(uploaded: UploadedCount) -> Finding:
+    name, found = "queue", f"{uploaded.chunks} chunks are UPLOADED"
+    if uploaded.chunks:
+        message = f"{found}, to be announced in Redis, which QUEUE_BACKEND=postgres does not"
+        return warn(name, message, "flask ingest requeue --all --status UPLOADED")
+    return ok(name, "no chunk waits for a relay")

@@ -1,0 +1,94 @@
+"""An upload: what an agent says of a chunk, and the receipt that it gets."""
+
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from marshmallow import EXCLUDE, Schema, fields, validate
+from werkzeug.datastructures import MultiDict
+
+from ingest_api.errors import InvalidInterval, NaiveTimestamp
+from ingest_api.models import INTEGER_MAX, Receipt, Recording
+from ingest_api.schemas.fields import (
+    FormInteger,
+    IsoDateTime,
+    Uuid,
+    load,
+    rfc3339,
+    validation_failed,
+)
+
+
+class RecordingSchema(Schema):
+    """The form fields of an upload. Unknown ones are ignored: an agent may be newer than the
+    service, and a refusal would block its spool for ever."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    device_id = Uuid(required=True)
+    point_id = Uuid(required=True)
+    register_id = Uuid(required=True)
+    start_ts = IsoDateTime(required=True)
+    end_ts = IsoDateTime(required=True)
+    codec = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"[\x21-\x7e][\x20-\x7e]{0,31}\Z", error="Must be 1 to 32 printable ASCII characters."
+        ),
+    )
+    sample_rate = FormInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
+    channels = FormInteger(required=True, validate=validate.Range(1, 255))
+
+
+_RECORDING = RecordingSchema()
+
+
+def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Recording:
+    """Check the form fields of an upload. Times without an offset are read in `naive_zone`.
+
+    ValidationFailed, NaiveTimestamp, InvalidInterval.
+    """
+    repeated = [name for name in _RECORDING.fields if len(form.getlist(name)) > 1]
+    if repeated:
+        raise validation_failed({name: ["Sent more than once."] for name in repeated})
+    values = load(_RECORDING, form.to_dict())
+    starts = _instants("start_ts", values["start_ts"], naive_zone)
+    ends = _instants("end_ts", values["end_ts"], naive_zone)
+    values["start_ts"], values["end_ts"] = _shortest_interval(starts, ends)
+    return Recording(**values)
+
+
+def _instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
+    """The instants in UTC that a timestamp may mean: two when clocks are set back (PEP 495)."""
+    if value.tzinfo is not None:
+        readings = [value]
+    elif naive_zone is not None:
+        readings = [value.replace(tzinfo=naive_zone, fold=fold) for fold in (0, 1)]
+    else:
+        raise NaiveTimestamp(errors={name: ["Has no offset from UTC."]})
+    try:
+        return [reading.astimezone(UTC) for reading in readings]
+    except OverflowError:
+        raise validation_failed({name: ["Is outside the years 1 to 9999 in UTC."]}) from None
+
+
+def _shortest_interval(starts: list[datetime], ends: list[datetime]) -> tuple[datetime, datetime]:
+    intervals = [(start, end) for start in starts for end in ends if end > start]
+    if not intervals:
+        raise InvalidInterval
+    return min(intervals, key=lambda interval: interval[1] - interval[0])
+
+
+def dump_receipt(receipt: Receipt) -> dict[str, Any]:
+    chunk = receipt.chunk
+    return {
+        "status": "ok",
+        "chunk_id": chunk.chunk_id,
+        "stored_path": chunk.file_path,
+        "queued": chunk.status != "UPLOADED",
+        "duplicate": receipt.duplicate,
+        "sha256": chunk.sha256.hex() if chunk.sha256 else None,
+        "file_size_bytes": chunk.file_size_bytes,
+        "server_time": rfc3339(datetime.now(UTC)),
+    }

@@ -1,0 +1,177 @@
+"""The command `scripts/bench-queue`: its arguments, its parts, its exit status.
+
+What is measured: queue_bench_claim.py, queue_bench_workers.py, queue_bench_download.py. How it is
+told: queue_bench_report.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+import psycopg
+import queue_bench_claim as claim
+import queue_bench_download as download
+import queue_bench_report as report
+import queue_bench_workers as workers
+from local_postgres import PostgresError
+from local_site import SiteError
+
+KEPT, BROKEN, NOT_RUN = range(3)
+
+
+class Part(NamedTuple):
+    """One of the measurements."""
+
+    run: Callable[[Path], dict[str, Any]]
+    tell: Callable[[dict[str, Any]], Iterator[str]]
+
+
+def main() -> int:
+    """Run the parts; the exit status."""
+    arguments = _parse_arguments()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        found = {name: _run(part, arguments) for name, part in _parts(arguments).items()}
+    except (SiteError, PostgresError, psycopg.Error, OSError) as error:
+        print(f"the benchmark could not run: {error}", file=sys.stderr)
+        return NOT_RUN
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return NOT_RUN
+    kept = all(part["kept"] for part in found.values())
+    if arguments.json:
+        print(json.dumps({"kept": kept, **found}))
+    else:
+        print("AS PROMISED" if kept else "NOT AS PROMISED")
+    return KEPT if kept else BROKEN
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="queue-", dir=arguments.folder) as folder:
+        found = part.run(Path(folder))
+    if not arguments.json:
+        print(*part.tell(found), sep="\n", flush=True)
+    return found
+
+
+def _parts(options: argparse.Namespace) -> dict[str, Part]:
+    claims = claim.Plan(rows=options.rows, claims=options.claims)
+    work = workers.Plan(
+        chunks=options.chunks,
+        workers=options.workers,
+        kills=options.kills,
+        rate=options.rate,
+        serving=options.serving,
+        mtu=options.mtu,
+    )
+    downloads = download.Plan(
+        files=options.files,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        serving=options.serving,
+        mtu=options.mtu,
+    )
+    parts = {
+        "claim": Part(lambda folder: claim.run(folder, claims, _show), report.tell_claim),
+        "workers": Part(lambda folder: workers.run(folder, work, _show), report.tell_workers),
+        "download": Part(
+            lambda folder: download.run(folder, downloads, _show), report.tell_download
+        ),
+    }
+    return {name: parts[name] for name in parts if options.only in {None, name}}
+
+
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench-queue",
+        description="Measure what claims, workers and downloads cost, and whether each chunk is"
+        " done once while workers are killed.",
+        epilog="Exit status 0: as promised. 1: not so. 2: it could not run.",
+    )
+    add = parser.add_argument
+    add("--only", choices=("claim", "workers", "download"), help="one part (default: all three)")
+    _add_sizes(add)
+    text = "gunicorn's workers, but for claims, where one is enough (default: %(default)s)"
+    add("--serving", type=_count, default=workers.Plan.serving, metavar="N", help=text)
+    text = "of lo meanwhile, if root; 0: as it is (default: %(default)s, a network's)"
+    add("--mtu", type=_not_negative, default=workers.Plan.mtu, metavar="N", help=text)
+    add("--folder", type=Path, help="where there is room (default: the temporary folder)")
+    add("--json", action="store_true", help="print what was found as JSON")
+    return parser.parse_args()
+
+
+def _add_sizes(add: Callable[..., Any]) -> None:
+    _add_sizes_of_claims(add)
+    _add_sizes_of_work(add)
+    _add_sizes_of_downloads(add)
+
+
+def _add_sizes_of_claims(add: Callable[..., Any]) -> None:
+    text = "claim: of the table (default: %(default)s)"
+    add("--rows", type=_rows, default=claim.Plan.rows, metavar="N", help=text)
+    text = "claim: how many are measured, each way (default: %(default)s)"
+    add("--claims", type=_count, default=claim.Plan.claims, metavar="N", help=text)
+
+
+def _add_sizes_of_work(add: Callable[..., Any]) -> None:
+    text = "workers: chunks that are there when they begin (default: %(default)s)"
+    add("--chunks", type=_count, default=workers.Plan.chunks, metavar="N", help=text)
+    text = "workers: processes (default: %(default)s)"
+    add("--workers", type=_count, default=workers.Plan.workers, metavar="N", help=text)
+    text = "workers: how many of them are killed (default: %(default)s)"
+    add("--kills", type=_not_negative, default=workers.Plan.kills, metavar="N", help=text)
+    text = "workers: uploads a second beside (default: %(default)g)"
+    add("--rate", type=_positive, default=workers.Plan.rate, metavar="N", help=text)
+
+
+def _add_sizes_of_downloads(add: Callable[..., Any]) -> None:
+    text = "download: different files (default: %(default)s)"
+    add("--files", type=_count, default=download.Plan.files, metavar="N", help=text)
+    text = "download: rounds, of which the median counts (default: %(default)s)"
+    add("--rounds", type=_count, default=download.Plan.rounds, metavar="N", help=text)
+    text = "download: the length of one (default: %(default)g)"
+    add("--seconds", type=_positive, default=download.Plan.seconds, metavar="N", help=text)
+
+
+def _rows(value: str) -> int:
+    if int(value) < 10 * claim.WAITING:
+        raise argparse.ArgumentTypeError(f"must be at least {10 * claim.WAITING}")
+    return int(value)
+
+
+def _count(value: str) -> int:
+    if int(value) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(value)
+
+
+def _not_negative(value: str) -> int:
+    if int(value) < 0:
+        raise argparse.ArgumentTypeError("must not be below 0")
+    return int(value)
+
+
+def _positive(value: str) -> float:
+    if not 0 < float(value) < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return float(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

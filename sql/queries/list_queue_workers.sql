@@ -1,0 +1,19 @@
+-- What each worker has in work, and what it finished in the last hour; NULL: all that use plain SQL.
+SELECT
+    worker,
+    count(*) FILTER (WHERE status = 'PROCESSING') AS in_work,
+    min(taken_at) AS oldest_taken,
+    count(*) FILTER (WHERE status = 'DONE') AS done,
+    count(*) FILTER (WHERE status = 'ERROR') AS error
+FROM (
+    SELECT worker, status, coalesce(processing_started_at, created_at) AS taken_at
+    FROM audio_chunks
+    WHERE status = 'PROCESSING'
+    UNION ALL
+    SELECT worker, status, NULL
+    FROM audio_chunks
+    WHERE finished_at > now() - interval '1 hour'
+        AND coalesce(error_message, '') NOT LIKE 'file missing (was %%'  -- by fsck, not by a worker
+) AS known
+GROUP BY worker
+ORDER BY worker
