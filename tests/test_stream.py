@@ -377,9 +377,11 @@ def _quoting_server() -> Iterator[int]:
         "server.serve_forever()\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        yield int(process.stdout.readline())
-        process.kill()
+        try:
+            assert process.stdout
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def test_the_right_password_works(start: Start, start_valkey: Callable[..., LocalValkey]) -> None:

@@ -23,7 +23,7 @@ ALTER TABLE audio_chunks
 
 CREATE TABLE pruned_chunks (
     chunk_id  uuid PRIMARY KEY,
-    attempts  integer NOT NULL,  -- to go on from, should the chunk be sent again
+    attempts  integer NOT NULL DEFAULT 0,  -- to go on from, should the chunk be sent again
     pruned_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX pruned_chunks_pruned_at ON pruned_chunks (pruned_at);
