@@ -12,7 +12,7 @@ An upload, from outside in:
     database.py              connections, each use bounded in time
     announcer.py, stream.py  where Redis is used: in which stream a chunk is announced, and how
     errors.py, problems.py   all that can go wrong; how it is told
-    models.py, settings.py   the nouns; what can be set from outside
+    models/, settings.py     the nouns; what can be set from outside
 
 Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
 keeps the schema, cli.py and commands/ are `flask ingest`, logs.py writes the log lines, tokens.py

@@ -45,7 +45,7 @@ class Breaker:
     def __init__(self) -> None:
         self._lock = Lock()
         self._failures = 0
-        self._again = 0.0  # monotonic
+        self._again = self._failed_at = 0.0  # monotonic
         self._told = False
 
     def allows(self) -> bool:
@@ -61,7 +61,8 @@ class Breaker:
         """Whether it is to be told."""
         with self._lock:
             self._failures += 1
-            self._again = monotonic() + PAUSE_SECONDS
+            self._failed_at = monotonic()
+            self._again = self._failed_at + PAUSE_SECONDS
             first, self._told = not self._told, True
             return first
 
@@ -69,7 +70,7 @@ class Breaker:
         """Whether it is to be told."""
         with self._lock:
             self._failures = 0
-            over = self._told and monotonic() >= self._again
+            over = self._told and monotonic() >= self._failed_at + PAUSE_SECONDS
             self._told &= not over
             return over
 

@@ -87,11 +87,11 @@ class Check:
 
     connection: Connection
     files: StoredFiles
+    waiting_status: str  # of a chunk whose file is back, if it was not finished
     grace: float
     checksums: bool = False
     repair: bool = False
     force: bool = False
-    waiting_status: str = "QUEUED"  # of a chunk whose file is back, if it was not finished
 
     def rows(self, progress: Callable[[int], None]) -> Iterator[Finding]:
         """What is wrong with the rows' files. `progress` is called with the rows done since.

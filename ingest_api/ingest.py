@@ -37,7 +37,7 @@ def accept_chunk(  # noqa: PLR0913  the last three are the service
     *,
     storage: Storage,
     database: Database,
-    waiting_status: str = "QUEUED",
+    waiting_status: str,
 ) -> Receipt:
     """Store a received file under its final name, then record it. An upload that was accepted
     before gets the receipt of the first time, and its file back if that was lost.

@@ -145,7 +145,8 @@ def _apply_patiently(connection: Connection, migration: Migration) -> None:
         except psycopg.errors.LockNotAvailable as error:
             if not left:
                 holders = ", ".join(queries.list_lock_holders(connection))
-                raise _failure(migration, error, f"wait for, or end, {holders}") from error
+                cure = f"wait for, or end, {holders}" if holders else "run it again"
+                raise _failure(migration, error, cure) from error
             sleep(LOCK_PAUSE_SECONDS)
         except psycopg.Error as error:
             raise _failure(migration, error) from error

@@ -8,7 +8,7 @@ two relays at a time are. Signals and the log's form are the command's business.
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -44,27 +44,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mark:
-    """Up to which chunk (a start_ts and an id; None: all) this run of the Redis server was told of
-    everything unfinished. Another run, even one that has read a file, may have forgotten some."""
+    """What this run of the Redis server was told: so many entries, and everything unfinished up to
+    a chunk (a start_ts and an id; None: all). Another run, even one that has read a file, may have
+    forgotten some; and so has a stream with fewer entries, which somebody has made anew."""
 
     run_id: str
+    entries: int  # that the stream has ever had
     after: Place | None
 
     @classmethod
     def read(cls, value: str | None) -> "Mark | None":
-        run_id, _, place = (value or "").partition(" ")
-        if not place:
-            return cls(run_id, None) if run_id else None
         try:
-            time, _, chunk_id = place.partition(" ")
-            return cls(run_id, (datetime.fromisoformat(time), UUID(chunk_id)))
-        except ValueError:
+            run_id, entries, *place = (value or "").split(" ")
+            after = (datetime.fromisoformat(place[0]), UUID(place[1])) if place else None
+            return cls(run_id, int(entries), after)
+        except (LookupError, ValueError):
             return None
 
     def __str__(self) -> str:
-        if self.after is None:
-            return self.run_id
-        return f"{self.run_id} {self.after[0].isoformat()} {self.after[1]}"
+        place = f" {self.after[0].isoformat()} {self.after[1]}" if self.after else ""
+        return f"{self.run_id} {self.entries}{place}"
 
 
 class Relay:
@@ -131,20 +130,23 @@ class Relay:
             self._again = False
         # First, because it makes room.
         stream.trim(client)
-        # Before anything else is added, which would make a lost stream look like one that is there.
-        if mark := self._missing(client):
-            self._announce_unfinished(client, mark)
+        mark = self._mark(client)
+        if mark.after:
+            mark = self._announce_unfinished(client, mark)
         self._announce_uploaded(client)
+        entries = stream.count_added(client)
+        if entries >= mark.entries:
+            client.set(MARK, str(replace(mark, entries=entries)), xx=True)
 
-    def _missing(self, client: "Redis") -> Mark | None:
-        """From where on everything has to be announced again; None if nothing has."""
+    def _mark(self, client: "Redis") -> Mark:
+        """What Redis was told, as far as it still knows."""
         run_id = client.info("server").get("run_id")
         if not run_id:
             raise StreamError("its INFO has no run_id: use Redis 7 or Valkey 8, or newer")
         mark = Mark.read(_text(client.get(MARK)))
-        if mark and mark.run_id == run_id and client.exists(STREAM):
-            return mark if mark.after else None
-        mark = Mark(run_id, _FIRST)
+        if mark and mark.run_id == run_id and mark.entries <= stream.count_added(client):
+            return mark
+        mark = Mark(run_id, 0, _FIRST)
         client.set(MARK, str(mark))
         return mark
 
@@ -156,21 +158,22 @@ class Relay:
             if not page:
                 return
             self._announce(client, page)
-            after = (page[-1].created_at, page[-1].chunk_id)
+            after = (page[-1].start_ts, page[-1].chunk_id)
 
-    def _announce_unfinished(self, client: "Redis", mark: Mark) -> None:
-        """Also what is UPLOADED and young: its upload may have announced it before Redis forgot,
-        and mark it only now."""
+    def _announce_unfinished(self, client: "Redis", mark: Mark) -> Mark:
+        """How far it came. Also what is UPLOADED and young: its upload may have announced it before
+        Redis forgot, and mark it only now."""
         while mark.after and not self._stopping():
             with self._database.connection() as connection:
                 page = queries.list_unfinished(connection, after=mark.after, page=PAGE)
             if page:
                 self._announce(client, page)
             place = (page[-1].start_ts, page[-1].chunk_id) if page else None
-            mark = Mark(mark.run_id, place)
+            mark = replace(mark, after=place)
             # Only where the mark still is: without it Redis has just forgotten once more.
             if not client.set(MARK, str(mark), xx=True):
-                return
+                break
+        return mark
 
     def _announce(self, client: "Redis", page: list[Chunk]) -> None:
         """In one round trip. Those that Redis took are marked, also when it did not take all."""

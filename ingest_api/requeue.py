@@ -11,8 +11,7 @@ from uuid import UUID
 
 from ingest_api import queries
 from ingest_api.database import Connection
-from ingest_api.models import FILE_MISSING, FIRST_ID, ChunkFile
-from ingest_api.operations import RequeueSelection
+from ingest_api.models import FILE_MISSING, FIRST_ID, ChunkFile, RequeueSelection
 
 BATCH = 1000
 _BRING_BACK = "its file is missing: bring it back and run: flask ingest fsck --repair"

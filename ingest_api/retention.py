@@ -19,8 +19,6 @@ from ingest_api.models import FIRST_ID, PrunedChunk, Selection
 from ingest_api.stored_files import StoredFiles
 
 MOST_CLOCK_SECONDS = 60.0
-REMEMBERED = timedelta(days=7)
-"""How long the ids of removed chunks are kept, so that a worker is told what became of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +85,8 @@ def prune(
     A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
     when that is so of all that has just been marked: then the disk is at fault.
     """
+    while queries.forget_pruned(connection, batch=batch_size):
+        pass
     seconds = 1 / chunks_per_second if chunks_per_second else 0.0
     for chunks in _left_behind(connection, batch_size):
         yield _remove(connection, files, chunks, seconds)
@@ -125,7 +125,6 @@ def _remove(
     failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
     queries.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
-    queries.forget_pruned(connection, older_than=REMEMBERED, batch=2 * len(chunks))
     size = sum(chunk.file_size_bytes for chunk in removed)
     batch = Batch(len(removed), size, len(failures))
     _log.info("pruned", extra=vars(batch))

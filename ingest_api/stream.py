@@ -87,6 +87,13 @@ def add(client: "Redis", chunks: Sequence[Chunk], settings: Settings) -> list[St
     ]
 
 
+def count_added(client: "Redis") -> int:
+    """How many entries the stream has ever had; 0 when there is none."""
+    if not client.exists(STREAM):
+        return 0
+    return int(client.xinfo_stream(STREAM)["entries-added"])
+
+
 def trim(client: "Redis") -> None:
     """Remove entries that every group has acknowledged; without a group none."""
     groups = client.xinfo_groups(STREAM) if client.exists(STREAM) else []

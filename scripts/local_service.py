@@ -216,8 +216,8 @@ Let a worker process what was uploaded{hint}:
 
 
 def _operation(environ: Mapping[str, str]) -> str:
-    names = ("DATABASE_URL", "AUDIO_STORAGE_DIR", "HOST")
-    settings = " ".join(f"{name}={shlex.quote(environ[name])}" for name in names)
+    names = ("DATABASE_URL", "AUDIO_STORAGE_DIR", "HOST", "QUEUE_BACKEND", "REDIS_URL")
+    settings = " ".join(f"{name}={shlex.quote(environ[name])}" for name in names if name in environ)
     return f"""\
 Operate it from another shell:
   export {settings}

@@ -59,7 +59,10 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
             incoming.write(SPEECH)
             sys.setprofile(observe)
             ingest.accept_chunk(
-                recorder.device, recording, incoming, storage=storage, database=database
+                *(recorder.device, recording, incoming),
+                storage=storage,
+                database=database,
+                waiting_status="QUEUED",
             )
             sys.setprofile(None)
     finally:

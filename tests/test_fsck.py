@@ -392,7 +392,9 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
 
 
 def _check(service: Service, connection: Any) -> Check:
-    return Check(connection, StoredFiles(service.storage), grace=3600, repair=True)
+    return Check(
+        connection, StoredFiles(service.storage), waiting_status="QUEUED", grace=3600, repair=True
+    )
 
 
 class _Busy(StoredFiles):
@@ -419,7 +421,13 @@ def _rows_found(
 ) -> list[tuple[str, bool]]:
     settings = Settings.from_environ({"DATABASE_URL": service.database_url})
     with connect(settings) as connection:
-        run = Check(connection, _Busy(service.storage, events), grace=3600, repair=True)
+        run = Check(
+            connection,
+            _Busy(service.storage, events),
+            waiting_status="QUEUED",
+            grace=3600,
+            repair=True,
+        )
         return [(finding.kind.value, finding.repaired) for finding in run.rows(lambda _: None)]
 
 

@@ -241,7 +241,11 @@ def test_what_is_being_uploaded_is_announced_to_a_redis_that_forgot(
 
 
 @pytest.mark.parametrize(
-    "how", ["killed", "killed, with a file", "emptied", "stream deleted", "asked", "mark broken"]
+    "how",
+    [
+        *("killed", "killed, with a file", "emptied", "stream deleted", "stream made anew"),
+        *("asked", "mark broken"),
+    ],
 )
 def test_what_redis_forgot_is_announced_again(
     database_url: str, start_valkey: Callable[..., LocalValkey], how: str
@@ -258,8 +262,10 @@ def test_what_redis_forgot_is_announced_again(
         valkey.start()
     elif how == "emptied":
         _client(valkey).flushall()
-    elif how == "stream deleted":
+    elif how.startswith("stream"):
         _client(valkey).delete(STREAM)
+        if how == "stream made anew":  # by a consumer, before the relay could look
+            _client(valkey).xgroup_create(STREAM, "workers", id="0", mkstream=True)
     elif how == "mark broken":
         run_id = _client(valkey).info("server")["run_id"]
         _client(valkey).set(MARK, f"{run_id} not-a-place")

@@ -446,10 +446,10 @@ def test_killed_under_load_no_upload_fails(start: Start, valkey: LocalValkey) ->
         try:
             eventually(lambda: len(_entries(valkey)) > 100)
             valkey.kill()
-            eventually(lambda: _told(service, "ERROR", FAILED) == 2)
+            eventually(lambda: _told(service, "ERROR", FAILED) >= 2)
             eventually(lambda: _count(service, "UPLOADED") > 100)
             valkey.start()
-            eventually(lambda: _told(service, "INFO", WORKS_AGAIN) == 2, 30)
+            eventually(lambda: _told(service, "INFO", WORKS_AGAIN) >= 2, 30)
         finally:
             done.set()
         waits = [seconds for upload in uploads for seconds in upload.result()]
@@ -498,7 +498,7 @@ def test_latency_that_redis_adds_to_an_upload(
         measured.clear()
     killed.kill()
     with frozen.frozen():
-        for number in range(10, 310):
+        for number in range(10, 110):
             upload_everywhere(number)
     for name, measured in waits.items():
         median, p99 = statistics.median(measured), statistics.quantiles(measured, n=100)[98]

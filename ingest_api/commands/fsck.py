@@ -73,8 +73,10 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
         _require_patience(grace, settings)
         with stored_files(connection, exclusive=repair, force=force) as files:
             run = check.Check(
-                *(connection, files, grace.total_seconds(), checksums, repair, force),
-                waiting_status=settings.waiting_status,
+                *(connection, files, settings.waiting_status, grace.total_seconds()),
+                checksums=checksums,
+                repair=repair,
+                force=force,
             )
             for finding in _findings(run, tally, queries.estimate_chunks(connection)):
                 tally.found[finding.kind.value] += 1

@@ -15,7 +15,7 @@ from psycopg import IsolationLevel
 from ingest_api import migrations, queries
 from ingest_api.commands.common import age, as_json_option, database, printable
 from ingest_api.database import Connection
-from ingest_api.operations import QueueState, QueueWorker
+from ingest_api.models import QueueState, QueueWorker
 from ingest_api.schemas import rfc3339
 
 COUNTABLE = 100_000

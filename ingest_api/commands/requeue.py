@@ -25,7 +25,7 @@ from ingest_api.commands.common import (
     scope_options,
 )
 from ingest_api.database import Connection
-from ingest_api.operations import RequeueSelection
+from ingest_api.models import RequeueSelection
 from ingest_api.settings import Settings
 
 

@@ -6,7 +6,15 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database import Connection, statement
-from ingest_api.models import ChunkProgress, Claim, ClaimedChunk, ExpiredLease, Failure, Turn
+from ingest_api.models import (
+    PRUNED_REMEMBERED,
+    ChunkProgress,
+    Claim,
+    ClaimedChunk,
+    ExpiredLease,
+    Failure,
+    Turn,
+)
 
 
 def get_chunk_progress(connection: Connection, chunk_id: UUID) -> ChunkProgress | None:
@@ -15,8 +23,9 @@ def get_chunk_progress(connection: Connection, chunk_id: UUID) -> ChunkProgress 
 
 
 def is_pruned(connection: Connection, chunk_id: UUID) -> bool:
+    values = {"chunk_id": chunk_id, "remembered": PRUNED_REMEMBERED}
     with connection.cursor(row_factory=scalar_row) as cursor:
-        return bool(cursor.execute(statement("is_pruned"), {"chunk_id": chunk_id}).fetchone())
+        return bool(cursor.execute(statement("is_pruned"), values).fetchone())
 
 
 def expire_leases(connection: Connection, *, max_attempts: int) -> list[ExpiredLease]:

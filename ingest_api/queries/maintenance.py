@@ -1,12 +1,19 @@
 """What fsck and retention ask and change."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database import Connection, statement
-from ingest_api.models import ChunkFile, PrunedChunk, Reference, Selection, StatusCount
+from ingest_api.models import (
+    PRUNED_REMEMBERED,
+    ChunkFile,
+    PrunedChunk,
+    Reference,
+    Selection,
+    StatusCount,
+)
 
 
 def estimate_chunks(connection: Connection) -> int:
@@ -95,6 +102,7 @@ def delete_pruned(connection: Connection, chunk_ids: list[UUID]) -> None:
     connection.execute(statement("delete_pruned"), {"chunk_ids": chunk_ids})
 
 
-def forget_pruned(connection: Connection, *, older_than: timedelta, batch: int) -> None:
-    values = {"older_than": older_than, "batch": batch}
-    connection.execute(statement("forget_pruned"), values)
+def forget_pruned(connection: Connection, *, batch: int) -> int:
+    """How many it were."""
+    values = {"remembered": PRUNED_REMEMBERED, "batch": batch}
+    return connection.execute(statement("forget_pruned"), values).rowcount

@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from ingest_api.database import Connection, statement
-from ingest_api.operations import QueueState, QueueWorker, RequeueCount, RequeueSelection
+from ingest_api.models import QueueState, QueueWorker, RequeueCount, RequeueSelection
 
 
 def list_queue_states(connection: Connection, *, countable: int) -> list[QueueState]:

@@ -17,7 +17,7 @@ def mark_queued(connection: Connection, chunk_ids: list[UUID]) -> int:
 def list_uploaded(
     connection: Connection, *, age: timedelta, after: tuple[datetime, UUID], page: int
 ) -> list[Chunk]:
-    """Up to `page` chunks that come behind `after`, a created_at and an id."""
+    """Up to `page` chunks that come behind `after`, a start_ts and an id."""
     values = {"age": age, "after_time": after[0], "after_id": after[1], "page": page}
     with connection.cursor(row_factory=class_row(Chunk)) as cursor:
         return cursor.execute(statement("list_uploaded"), values).fetchall()

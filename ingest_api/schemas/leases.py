@@ -23,14 +23,19 @@ def _not_from_fsck(text: str) -> None:
         raise ValidationError(f"Must not begin with {FILE_MISSING!r}, by which fsck knows its own.")
 
 
-class WorkerSchema(Schema):
+class _WithLease:
+    """For how long."""
+
+    lease_sec = JsonInteger(load_default=300, validate=validate.Range(1, LONGEST_LEASE))
+
+
+class WorkerSchema(_WithLease, Schema):
     """The body of POST /internal/chunks/<chunk_id>/claim."""
 
     class Meta:
         unknown = RAISE
 
     worker = Text(required=True, validate=[validate.Length(1, 100), _printable])
-    lease_sec = JsonInteger(load_default=300, validate=validate.Range(1, LONGEST_LEASE))
 
 
 class ClaimSchema(WorkerSchema):
@@ -49,10 +54,8 @@ class AttemptSchema(Schema):
     attempt = JsonInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
 
 
-class ExtensionSchema(AttemptSchema):
+class ExtensionSchema(_WithLease, AttemptSchema):
     """The body of POST /internal/chunks/<chunk_id>/extend."""
-
-    lease_sec = JsonInteger(load_default=300, validate=validate.Range(1, LONGEST_LEASE))
 
 
 class FailureSchema(AttemptSchema):

@@ -1,13 +1,13 @@
 -- The queue: who may move a chunk from where to where, enforced here, so that no client can break
 -- it; leases, with the number of the attempt as their fence; a memory of what retention removed.
 --
---   from \ to    UPLOADED   QUEUED       PROCESSING   DONE         ERROR        PRUNED
---   UPLOADED                service      worker       worker       worker       retention
---   QUEUED       operator                worker       worker       worker       retention
---   PROCESSING   operator   worker       (renewed)    worker       worker       retention
---   DONE         operator   operator     refused      -            fsck         retention
---   ERROR        operator   operator     refused      fsck         -            retention
---   PRUNED       refused    refused      refused      void         void         -
+--   from \ to    UPLOADED   QUEUED            PROCESSING   DONE     ERROR          PRUNED
+--   UPLOADED     -          service, relay    worker       worker   worker, fsck   retention
+--   QUEUED       operator   -                 worker       worker   worker, fsck   retention
+--   PROCESSING   operator   worker, service   (renewed)    worker   worker, fsck   retention
+--   DONE         operator   operator          refused      -        fsck           retention
+--   ERROR        operator   operator, fsck    refused      fsck     -              retention
+--   PRUNED       refused    refused           refused      void     void           -
 --
 -- Workers with plain SQL know of no leases, and finish late at times. So two things are void, which
 -- is to say that the row stays as it is, without an error: to end another's lease that has not
@@ -32,7 +32,8 @@ CREATE FUNCTION move_chunk() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     -- fsck gives a chunk up whose file is gone, and takes that back: see mark_file_missing.sql and
     -- restore_chunk.sql.
-    was_given_up boolean := coalesce(OLD.error_message, '') LIKE 'file missing (was %';
+    was_given_up boolean := OLD.status = 'ERROR'
+        AND coalesce(OLD.error_message, '') LIKE 'file missing (was %';
     gives_up boolean := coalesce(NEW.error_message, '') LIKE 'file missing (was %'
         AND NOT was_given_up;
     takes_back boolean := was_given_up

@@ -3,7 +3,7 @@ DELETE FROM pruned_chunks
 WHERE chunk_id IN (
     SELECT chunk_id
     FROM pruned_chunks
-    WHERE pruned_at < now() - %(older_than)s::interval
+    WHERE pruned_at < now() - %(remembered)s::interval
     ORDER BY pruned_at
     LIMIT %(batch)s
 )

@@ -4,6 +4,6 @@ SELECT chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_se
 FROM audio_chunks
 WHERE status = 'UPLOADED'
     AND created_at < now() - %(age)s::interval
-    AND (created_at, chunk_id) > (%(after_time)s, %(after_id)s)
-ORDER BY created_at, chunk_id
+    AND (start_ts, chunk_id) > (%(after_time)s, %(after_id)s)
+ORDER BY start_ts, chunk_id
 LIMIT %(page)s

@@ -6,7 +6,9 @@ SET status = 'ERROR',
 WHERE chunk_id = (
     SELECT chunk_id
     FROM audio_chunks
-    WHERE chunk_id = %(chunk_id)s AND status <> 'PRUNED'
+    WHERE chunk_id = %(chunk_id)s
+        AND status <> 'PRUNED'
+        AND (lease_expires_at IS NULL OR lease_expires_at < now())
     FOR UPDATE SKIP LOCKED
 )
 RETURNING chunk_id

@@ -31,6 +31,8 @@ requeued AS (
             -- Once more, of the row as it is when it is locked.
             AND status = ANY(%(statuses)s)
             AND (status <> 'ERROR' OR coalesce(error_message, '') NOT LIKE 'file missing (was %%')
+            AND (%(in_work_for)s::interval IS NULL
+                 OR coalesce(processing_started_at, created_at) < now() - %(in_work_for)s::interval)
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING chunk_id
