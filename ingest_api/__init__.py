@@ -10,16 +10,23 @@ An upload, from outside in:
     storage.py, steps.py     files: written, hashed, synced, named; each step by name
     queries/                 rows: one function a file of sql/queries
     database.py              connections, each use bounded in time
-    announcer.py, stream.py  where Redis is used: in which stream a chunk is announced, and how
     errors.py, problems.py   all that can go wrong; how it is told
     models/, settings.py     the nouns; what can be set from outside
 
+The workers' side:
+
+    leases.py                chunks are claimed, held and given back
+    downloads.py, file_response.py
+                             their files are opened, and sent, whole or in part
+    announcer.py, relay.py, stream.py
+                             with Redis: announced by the upload, or later; what an entry says
+
+The operators' side: cli.py and commands/ are `flask ingest`. What is stored is compared by fsck.py
+and removed by retention.py, both with stored_files.py; requeue.py puts chunks into the queue again;
+doctor/ looks for what is easily got wrong.
+
 Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
-keeps the schema, cli.py and commands/ are `flask ingest`, logs.py writes the log lines, tokens.py
-makes tokens, main.py starts gunicorn. What is stored is compared by fsck.py and removed by
-retention.py, both with stored_files.py; relay.py announces what its upload could not; requeue.py
-puts chunks into the queue again, operations.py has the nouns for that; doctor/ looks for what
-operators get wrong.
+keeps the schema, logs.py writes the log lines, tokens.py makes tokens, main.py starts gunicorn.
 
 To read it, begin with blueprints/chunks.py and follow accept_chunk in ingest.py.
 """
