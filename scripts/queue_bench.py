@@ -106,7 +106,9 @@ def _parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--only", choices=("claim", "workers", "download"), help="one part (default: all three)")
-    _add_sizes(add)
+    _add_sizes_of_claims(add)
+    _add_sizes_of_work(add)
+    _add_sizes_of_downloads(add)
     text = "gunicorn's workers, but for claims, where one is enough (default: %(default)s)"
     add("--serving", type=_count, default=workers.Plan.serving, metavar="N", help=text)
     text = "of lo meanwhile, if root; 0: as it is (default: %(default)s, a network's)"
@@ -114,12 +116,6 @@ def _parse_arguments() -> argparse.Namespace:
     add("--folder", type=Path, help="where there is room (default: the temporary folder)")
     add("--json", action="store_true", help="print what was found as JSON")
     return parser.parse_args()
-
-
-def _add_sizes(add: Callable[..., Any]) -> None:
-    _add_sizes_of_claims(add)
-    _add_sizes_of_work(add)
-    _add_sizes_of_downloads(add)
 
 
 def _add_sizes_of_claims(add: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from support import (
     flask_ingest,
     read_terminal,
 )
+
+from ingest_api.database import statement
 
 UNKNOWN = "00000000-0000-4000-8000-000000000001"
 REMOVED = "00000000-0000-4000-8000-000000000002"
@@ -441,3 +444,15 @@ def test_without_a_database_it_says_so() -> None:
     result = flask_ingest("postgresql://nobody@127.0.0.1:1/none", "requeue", "--all")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: the database failed (DATABASE_URL): ")
+
+
+def test_what_is_counted_is_what_is_requeued() -> None:
+    """The two statements choose by the same conditions."""
+
+    def conditions(name: str) -> set[str]:
+        where = " ".join(statement(name).decode().partition("WHERE")[2].split())
+        parts = re.split(r" AND (?=[(a-z])| (?:GROUP|ORDER) BY |\) FOR UPDATE", where)
+        return {part.rstrip(")") for part in parts if part.startswith("(%(")}
+
+    assert len(conditions("count_requeueable")) == 7
+    assert conditions("count_requeueable") == conditions("requeue_chunks")

@@ -21,7 +21,9 @@ def upload() -> ResponseReturnValue:
         form = current_request().receive_chunk(incoming)
         recording = load_recording(form, services().settings.naive_timestamp_zone)
         receipt = accept_chunk(
-            *(device, recording, incoming),
+            device,
+            recording,
+            incoming,
             storage=storage,
             database=services().database,
             waiting_status=services().settings.waiting_status,
