@@ -1,5 +1,6 @@
 """How gunicorn serves the application. Numbers come from the settings (README, "Settings")."""
 
+import os
 import resource
 import sys
 
@@ -48,6 +49,10 @@ timeout = 30
 
 # No header may move the application to another path.
 forwarder_headers = ""
+
+# Its heart beats in a file: not on a disk, whose queue is full of recordings at times.
+memory = "/dev/shm"  # noqa: S108  the file is empty, and has no name
+worker_tmp_dir = memory if os.access(memory, os.W_OK) else None
 
 # A socket for commands to the master, which nothing here needs.
 control_socket_disable = True

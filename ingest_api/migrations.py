@@ -39,6 +39,10 @@ class SchemaBehind(SchemaError):
     """Migrations are waiting to be applied."""
 
 
+class SchemaAhead(SchemaError):
+    """A newer version has migrated it."""
+
+
 @dataclass(frozen=True)
 class Migration:
     """A file of `sql/migrations`, named NNNN_<what_it_does>.sql."""
@@ -124,11 +128,15 @@ def refuse_old_schema(connection: Connection) -> None:
 
 
 def check_before_serving(settings: Settings) -> None:
-    """SchemaError if the database's schema is behind or ahead. A database that cannot be reached
-    is no reason not to start: uploads get 503 until it is back."""
+    """SchemaError if the database's schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead. A
+    database that cannot be reached is no reason not to start: uploads get 503 until it is back."""
     try:
         with connect(settings) as connection:
             require_current(connection)
+    except SchemaAhead as error:
+        if not settings.allow_newer_schema:
+            raise
+        _log.warning("%s; starting all the same, because of ALLOW_NEWER_SCHEMA", error)
     except psycopg.OperationalError as error:
         _log.warning("starting without a database, uploads get 503: %s", error)
 
@@ -188,7 +196,7 @@ def _require_supported_server(connection: Connection) -> None:
 
 def _require_unchanged(row: AppliedMigration, migration: Migration | None) -> None:
     if migration is None:
-        raise SchemaError(
+        raise SchemaAhead(
             f"The database schema is ahead: it has {row.name}, which this version does not "
             "know. Install the version that made it, or a newer one"
         )

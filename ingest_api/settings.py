@@ -153,6 +153,7 @@ class Settings:
     request_stall_seconds: int = _setting("20", _integer(1, 3600))
     request_deadline_seconds: int = _setting("90", _integer(1, 3600))
     log_level: str = _setting("INFO", _log_level)
+    allow_newer_schema: bool = _setting("false", _boolean)
     cors_enabled: bool = _setting("false", _boolean)
     cors_origins: tuple[str, ...] = _setting("*", _origins)
 

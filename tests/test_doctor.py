@@ -22,6 +22,7 @@ from support import ADMIN_TOKEN, INTERNAL_TOKEN, clean_environ, eventually, flas
 
 from ingest_api import migrations
 from ingest_api.doctor import clock, disk, server, storage
+from ingest_api.doctor.settings import judge_dotenv_file
 from ingest_api.errors import StorageFull, StorageUnavailable
 
 NO_DATABASE = "postgresql://nobody:secret-word@127.0.0.1:1/none"
@@ -244,6 +245,11 @@ def test_a_dotenv_file_is_for_its_owner_only(doctor: Doctor) -> None:
         doctor.report().assert_finds(".env", "warn", f"mode {mode:o}", "chmod 600 .env")
     file.chmod(0o600)
     doctor.report().assert_finds(".env", "ok", "private")
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o640, "ok"), (0o660, "warn"), (0o644, "warn")])
+def test_a_dotenv_file_of_roots_may_be_read_by_the_services_group(mode: int, level: str) -> None:
+    assert judge_dotenv_file(mode, ours=False).level == level
 
 
 # The process

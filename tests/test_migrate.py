@@ -246,6 +246,24 @@ def test_the_service_refuses_to_start_on_another_schema(
     assert "Traceback" not in service.log_path.read_text()
 
 
+def test_it_starts_on_a_schema_that_is_ahead_when_it_is_allowed_to(start_service) -> None:
+    """To go back a version after an upgrade that failed."""
+    service = start_service()
+    service.stop()
+    _execute(service.database_url, AHEAD)
+    older = start_service(service.database_url, ALLOW_NEWER_SCHEMA="true")
+    assert older.upload(older.recorder(), b"1").status_code == 200
+    assert any("because of ALLOW_NEWER_SCHEMA" in line["message"] for line in older.log())
+
+
+@pytest.mark.parametrize("damage", [EDITED, BEHIND])
+def test_no_other_schema_is_ever_allowed(tmp_path, database_url: str, damage: str) -> None:
+    _execute(database_url, damage)
+    service = Service(tmp_path, database_url, ALLOW_NEWER_SCHEMA="true").start(wait=False)
+    assert service.process is not None
+    assert service.process.wait(20) == 1
+
+
 def test_a_running_service_waits_for_a_schema_that_is_behind(start_service, empty_url) -> None:
     """The database was away at the start, and is behind when it comes."""
     service = start_service()

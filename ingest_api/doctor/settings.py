@@ -1,5 +1,6 @@
 """The settings: those that cannot be read, and those that can be and should not be so."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,14 @@ def _judge_zone(settings: Settings) -> Finding:
 
 def _check_dotenv_file(path: Path) -> Iterator[Finding]:
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError:
         return  # then no settings came from it
-    if mode & 0o077:
-        yield warn(".env", f"has mode {mode & 0o777:o}: others can read it", "chmod 600 .env")
-    else:
-        yield ok(".env", "is private")
+    yield judge_dotenv_file(status.st_mode & 0o777, ours=status.st_uid == os.geteuid())
+
+
+def judge_dotenv_file(mode: int, *, ours: bool) -> Finding:
+    """Who may read it besides its owner: nobody, or, where that is root, the service's group."""
+    if mode & (0o077 if ours else 0o037):
+        return warn(".env", f"has mode {mode:o}: others can read it", "chmod 600 .env")
+    return ok(".env", "is private")

@@ -1,0 +1,84 @@
+# What install and uninstall share: where things are, how they speak, how they change files.
+# shellcheck shell=bash disable=SC2034,SC2154  # names of those who source this, and theirs
+
+home=/opt/ingest-api
+settings_folder=/etc/ingest-api
+settings_file=$settings_folder/ingest-api.env
+state_folder=/var/lib/ingest_api
+units_folder=/etc/systemd/system
+drop_ins=$units_folder/ingest-.service.d
+site=/etc/nginx/sites-available/ingest-api.conf
+socket=/run/ingest-api/ingest-api.sock
+dry_run=""
+changed=""  # when the service must be restarted
+wrote=""
+
+say() { echo "==> $*"; }
+fail() { echo "${0##*/}: $*" >&2; exit 1; }
+misused() { echo "${0##*/}: $* (see --help)" >&2; exit 2; }
+
+# The value of an option: the argument behind it.
+value_of() {
+  [ -n "${2:-}" ] || misused "$1 needs a value"
+  echo "$2"
+}
+
+# Everything that changes something goes through `run` or `put`, and so is only told with --dry-run.
+run() {
+  if [ -n "$dry_run" ]; then echo "would run: $*"; return; fi
+  "$@"
+}
+
+# put FILE MODE [OWNER:GROUP]: standard input becomes the file, at once and whole. `wrote` is empty when
+# it was so already.
+put() {
+  local file=$1 mode=$2 owner=${3:-root:root} new
+  wrote=""
+  new=$(cat; echo .)
+  if [ "$new" = "$(cat "$file" 2>/dev/null; echo .)" ]; then return; fi
+  wrote=yes
+  if [ -n "$dry_run" ]; then echo "would write: $file"; return; fi
+  mkdir -p "$(dirname "$file")"
+  (umask 077; printf %s "${new%.}" > "$file.new")
+  chmod "$mode" "$file.new"
+  chown "$owner" "$file.new"
+  mv "$file.new" "$file"
+  echo "wrote $file"
+}
+
+# As `put`, for what the service must be restarted for.
+put_and_restart() {
+  put "$@"
+  if [ -n "$wrote" ]; then changed=yes; fi
+}
+
+# As `run`, and its output is only of interest when it fails.
+quietly() {
+  if [ -n "$dry_run" ]; then echo "would run: $*"; return; fi
+  "$@" > "$work/output" 2>&1 || { cat "$work/output" >&2; fail "this failed: $*"; }
+}
+
+# The value of a setting in the settings file; empty when it is not set there.
+setting() { sed -n "s/^$1=//p" "$settings_file" 2>/dev/null | tail -n 1 || true; }
+
+require_root() {
+  [ "$EUID" = 0 ] || fail "must be run as root: sudo $0"
+  [ -d /run/systemd/system ] || fail "systemd does not run here"
+}
+
+# healthy URL [CURL OPTION...]: does it answer that uploads can be stored?
+healthy() {
+  local url=$1
+  shift
+  curl --silent --fail --max-time 5 "$@" "$url" >/dev/null
+}
+
+# within SECONDS COMMAND...: try until it succeeds.
+within() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.3
+  done
+}

@@ -1,0 +1,60 @@
+# nginx: the site, its certificate, and room for a fleet.
+# shellcheck shell=bash disable=SC2154  # names of common.sh and install
+
+tls=$settings_folder/tls
+enabled=/etc/nginx/sites-enabled
+
+install_site() {
+  say "nginx site for $server_name"
+  make_certificate
+  if [ ! -f "$settings_folder/internal-allow.conf" ]; then
+    put "$settings_folder/internal-allow.conf" 0644 < "$deploy/nginx/internal-allow.conf"
+  fi
+  make_room
+  put_site
+  if [ -L "$enabled/default" ]; then run rm "$enabled/default"; fi  # it would answer for us
+  if [ -n "$dry_run" ]; then return; fi
+  nginx -t -q || fail "nginx does not take the site: mend $site and run this again"
+  systemctl enable --quiet nginx
+  systemctl reload-or-restart nginx
+  within 10 healthy "https://$server_name/health" --insecure --resolve "$server_name:443:127.0.0.1" ||
+    fail "the service is healthy, but not through nginx: see /var/log/nginx/error.log"
+}
+
+# One of its own, so that nginx can start. certbot's takes its place: see the guide.
+make_certificate() {
+  if [ -f "$tls/fullchain.pem" ]; then return; fi
+  run install -d -m 0700 "$tls"
+  quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+    -subj "/CN=$server_name" -addext "subjectAltName=DNS:$server_name" \
+    -keyout "$tls/privkey.pem" -out "$tls/fullchain.pem"
+}
+
+# Every recorder keeps a connection; Debian's nginx takes 768 a worker.
+make_room() {
+  if grep -q 'worker_connections 768;' /etc/nginx/nginx.conf 2>/dev/null; then
+    run sed --in-place 's/worker_connections 768;/worker_connections 16384;/' /etc/nginx/nginx.conf
+  fi
+  put /etc/nginx/modules-enabled/90-ingest-api.conf 0644 <<END
+# Written by install: a connection to a recorder takes a descriptor, a busy one three.
+worker_rlimit_nofile 65536;
+END
+}
+
+# What an operator, or certbot, has changed in the site stays.
+put_site() {
+  local last=$home/site.conf text=$work/site.conf limit
+  limit=$(setting MAX_UPLOAD_SIZE_BYTES)
+  sed -e "s/@SERVER_NAME@/$server_name/g" \
+    -e "s/@CLIENT_MAX_BODY@/$((${limit:-10485760} + 2 * 1024 * 1024))/g" \
+    "$deploy/nginx/ingest-api.conf" > "$text"
+  if [ -f "$site" ] && ! cmp --silent "$site" "$last" && ! cmp --silent "$site" "$text"; then
+    if cmp --silent "$text" "$last"; then return; fi
+    put "$site.new" 0644 < "$text"
+    echo "$site was changed by hand and is left alone; the new one is $site.new"
+    return
+  fi
+  put "$site" 0644 < "$text"
+  put "$last" 0644 < "$text"
+  run ln --symbolic --force "$site" "$enabled/ingest-api.conf"
+}

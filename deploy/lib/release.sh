@@ -1,0 +1,191 @@
+# A version of the service beside the one that serves: made, checked, tried, and only then switched
+# to. What fails before the switch leaves the old one alone; what fails after it brings it back.
+# shellcheck shell=bash disable=SC2154  # names of common.sh and install
+
+begin() {
+  work=$(mktemp -d)
+  started=""  # the names of what must be undone
+  before=$(readlink "$home/current" || true)
+  release=""
+  keep_units
+  trap 'status=$?; set +e; undo "$status"; rm -rf "$work"; exit "$status"' EXIT
+  trap 'exit 130' INT TERM
+}
+
+finish() { started=""; }
+
+# The newest wheel, in a venv of its own; `release` is empty when that is what serves already.
+make_release() {
+  if [ -n "$dry_run" ]; then
+    echo "would install: ${wheel:-a wheel of this checkout} below $home/releases"
+    return
+  fi
+  if [ -z "$wheel" ]; then build_wheel; fi
+  local extras="" digest
+  if [ "$(setting QUEUE_BACKEND)" = redis ]; then extras=",redis"; fi
+  if [ "$(setting CORS_ENABLED)" = true ]; then extras="$extras,cors"; fi
+  digest="$(sha256sum < "$wheel") $extras"
+  if [ -z "$rebuild" ] && [ "$digest" = "$(cat "$home/current/wheel" 2>/dev/null)" ]; then
+    say "$before is this version already"
+    return
+  fi
+  release=releases/$(version_of "$wheel")-$(date --utc +%Y%m%dT%H%M%SZ)
+  say "new version $home/$release"
+  started="$started release"
+  mkdir -p "$home/releases"
+  python3 -m venv "$home/$release"
+  pip install --quiet "$wheel${extras:+[${extras#,}]}" || fail "pip could not install $wheel"
+  echo "$digest" > "$home/$release/wheel"
+}
+
+pip() { "$home/$release/bin/pip" --disable-pip-version-check "$@"; }
+
+# Always the same file for the same sources, so that it can be told whether it is installed already.
+build_wheel() {
+  local source=$work/source
+  say "wheel of this checkout"
+  mkdir -p "$source"
+  cp -r "$deploy"/../{setup.cfg,pyproject.toml,README.md,ingest_api,sql,deploy} "$source"
+  find "$source" -name __pycache__ -exec rm -r {} +
+  chmod -R u=rwX,go=rX "$source"
+  python3 -m venv "$work/venv"
+  SOURCE_DATE_EPOCH=315532800 "$work/venv/bin/pip" --disable-pip-version-check wheel --quiet \
+    --no-deps --wheel-dir "$work" "$source" || fail "the wheel could not be built"
+  wheel=$(echo "$work"/*.whl)
+}
+
+version_of() { basename "$1" | cut -d- -f2; }
+
+install_release() {
+  if [ -n "$dry_run" ]; then
+    echo "would check the new version, migrate, try it, switch to it, restart, check its health"
+    return
+  fi
+  if [ -n "$release" ]; then
+    check_release
+    rehearse
+    started="$started switch"
+    switch_to "$release"
+    rm -f "$drop_ins/newer-schema.conf"
+    systemctl daemon-reload
+  fi
+  restart
+  started=""
+  remove_old_releases
+}
+
+# Refuses a wrong setting before anything is migrated.
+check_release() {
+  local status=0
+  as_service "$home/$release/bin/ingest-api" --check > "$work/check" 2>&1 || status=$?
+  case $status in
+    0) ;;
+    3)
+      say "migrations"
+      started="$started migrate"
+      as_service "$home/$release/bin/flask" ingest migrate || fail "the migration failed"
+      ;;
+    *)
+      cat "$work/check" >&2
+      fail "the new version refuses to start"
+      ;;
+  esac
+}
+
+as_service() { (cd "$settings_folder" && runuser -u ingest -- env HOME="$state_folder" "$@"); }
+
+# The new version, beside the old one, with the same settings and the same limits as a unit of ours
+# (systemd finds the hardening by the unit's name), until it says that it could store uploads.
+rehearse() {
+  local port unit=ingest-api-rehearsal status=0
+  port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  say "trial on port $port"
+  systemctl reset-failed $unit 2>/dev/null || true
+  systemd-run --quiet --unit=$unit --service-type=notify --property=User=ingest \
+    --property=EnvironmentFile="$settings_file" --property=LimitNOFILE=65536 \
+    --property=TimeoutStartSec=30 --property=TimeoutStopSec=10 \
+    env HOST=127.0.0.1 PORT="$port" WORKERS=1 "$home/$release/bin/ingest-api" || status=1
+  if [ $status = 0 ]; then within 20 healthy "http://127.0.0.1:$port/health" || status=1; fi
+  if [ $status != 0 ]; then
+    echo "what it said:" >&2
+    journalctl --quiet --unit=$unit --since=-1min --lines=20 --output=cat >&2
+    curl --silent --max-time 5 "http://127.0.0.1:$port/health" >&2 || true
+  fi
+  systemctl stop $unit 2>/dev/null || true
+  [ $status = 0 ] || fail "the new version does not work here"
+}
+
+switch_to() {
+  say "switching to $1"
+  ln --symbolic --force --no-dereference "$1" "$home/current.new"
+  mv --no-target-directory "$home/current.new" "$home/current"
+}
+
+# Connections wait in the socket meanwhile. Only a changed socket must be closed.
+restart() {
+  if [ -z "$release$changed" ] && is_serving; then return; fi
+  if ! cmp --silent "$work/units/ingest-api.socket" "$units_folder/ingest-api.socket"; then
+    systemctl stop ingest-api.service ingest-api.socket 2>/dev/null || true
+  fi
+  systemctl start ingest-api.socket || fail "ingest-api.socket: systemctl status ingest-api.socket"
+  if ! systemctl restart ingest-api.service || ! within 30 is_serving; then
+    journalctl --quiet --unit=ingest-api --since=-1min --lines=20 --output=cat >&2
+    fail "the service is not healthy"
+  fi
+}
+
+is_serving() { healthy http://localhost/health --unix-socket "$socket"; }
+
+# Those that a return needs, and no more.
+remove_old_releases() {
+  local old
+  find "$home/releases" -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | cut -d' ' -f2 |
+    tail -n +4 | while read -r old; do
+      if [ "releases/${old##*/}" != "$(readlink "$home/current")" ]; then rm -rf "$old"; fi
+    done
+}
+
+# undo STATUS: after a failure, everything as it was; the database's schema goes only forward.
+undo() {
+  if [ "$1" = 0 ] || [ -z "$started" ]; then return; fi
+  if [ -n "$before" ]; then restore_units; fi
+  if [[ $started == *migrate* && -n $before ]]; then allow_newer_schema; fi
+  if [[ $started == *switch* ]]; then
+    if [ -n "$before" ]; then
+      switch_to "$before"
+      systemctl daemon-reload
+      systemctl reset-failed ingest-api.service ingest-api.socket
+      systemctl start ingest-api.socket
+      systemctl restart ingest-api.service
+      within 30 is_serving || echo "The version before is not healthy either." >&2
+    else
+      systemctl stop ingest-api.service ingest-api.socket
+      rm -f "$home/current"
+    fi
+  fi
+  if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
+  if [ -n "$before" ]; then echo "Not installed. ${before##*/} goes on." >&2; fi
+}
+
+# The units as they are, for a return to the version before.
+keep_units() {
+  mkdir "$work/units"
+  find "$units_folder" -maxdepth 1 -name 'ingest-*' -exec cp --archive {} "$work/units" \;
+}
+
+restore_units() {
+  find "$units_folder" -maxdepth 1 -name 'ingest-*' -exec rm -r {} +
+  cp --archive "$work/units/." "$units_folder/"
+  systemctl daemon-reload
+}
+
+# The version before would refuse to start on a schema that the new one has migrated. Migrations only
+# add, so that it can; the next upgrade that succeeds removes this.
+allow_newer_schema() {
+  put "$drop_ins/newer-schema.conf" 0644 <<'END'
+# Written by install, because an upgrade failed after it had migrated the database.
+[Service]
+Environment=ALLOW_NEWER_SCHEMA=true
+END
+  systemctl daemon-reload
+}

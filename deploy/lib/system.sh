@@ -1,0 +1,163 @@
+# What the service needs of the system: packages, user, settings, database, Redis, units.
+# shellcheck shell=bash disable=SC2154  # names of common.sh and install
+
+require_system() {
+  require_root
+  command -v apt-get >/dev/null || fail "this needs Debian 12, Ubuntu 24.04 or newer (apt-get)"
+  exec 9>/run/ingest-api-install.lock
+  flock --nonblock 9 || fail "another install is running"
+}
+
+install_packages() {
+  local wanted=(ca-certificates curl openssl python3 python3-venv postgresql-client) missing=() name
+  if [ -n "$postgres" ]; then wanted+=(postgresql); fi
+  if [ -n "$nginx" ]; then wanted+=(nginx); fi
+  if [ -n "$with_redis" ]; then wanted+=(redis-server); fi
+  for name in "${wanted[@]}"; do
+    if ! dpkg-query --show --showformat='${Status}' "$name" 2>/dev/null | grep -q 'ok installed'; then
+      missing+=("$name")
+    fi
+  done
+  if [ ${#missing[@]} = 0 ]; then return; fi
+  say "packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a
+  quietly apt-get update
+  quietly apt-get install --yes --no-install-recommends "${missing[@]}"
+  if [ -n "$dry_run" ]; then return; fi
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "Python 3.11 or newer is needed, this is $(python3 --version)"
+}
+
+make_user() {
+  if ! id ingest >/dev/null 2>&1; then
+    say "system user ingest"
+    run useradd --system --user-group --home-dir "$state_folder" --shell /usr/sbin/nologin ingest
+  fi
+  if [ ! -d "$state_folder/audio" ]; then
+    say "storage $state_folder/audio"
+    run install -d -o ingest -g ingest -m 0750 "$state_folder" "$state_folder/audio"
+  fi
+  # nginx sends recordings to workers itself (X-Accel-Redirect), so it must be able to read them.
+  if [ -n "$nginx" ] && ! id --name --groups www-data 2>/dev/null | grep -qw ingest; then
+    run usermod --append --groups ingest www-data
+  fi
+}
+
+make_settings() {
+  if [ ! -f "$settings_file" ]; then
+    say "settings $settings_file, with new tokens"
+    run install -d -o root -g ingest -m 0750 "$settings_folder"
+  fi
+  put_and_restart "$settings_file" 0640 root:ingest < <(wanted_settings)
+  # Commands that are run in this folder read .env.
+  if [ ! -e "$settings_folder/.env" ]; then run ln -s ingest-api.env "$settings_folder/.env"; fi
+  put /usr/local/bin/ingest 0755 < "$deploy/ingest"
+}
+
+# What is there, or what a new machine gets, with what the options say instead of what it said.
+wanted_settings() {
+  local options=() option present
+  present=$(cat "$settings_file" 2>/dev/null || new_settings)
+  if [ -n "$nginx" ]; then options+=("SERVER_NAME=$server_name"); fi
+  if [ -n "$retention" ]; then options+=("RETENTION=$retention"); fi
+  if [ -n "$backup_dir" ]; then options+=("BACKUP_DIR=$backup_dir"); fi
+  if [ -n "$with_redis" ]; then
+    options+=(QUEUE_BACKEND=redis "REDIS_URL=${REDIS_URL:-redis://127.0.0.1:6379/0}")
+  fi
+  if [ -z "$postgres" ] && [ -n "${DATABASE_URL:-}" ]; then options+=("DATABASE_URL=$DATABASE_URL"); fi
+  for option in "${options[@]}"; do
+    if ! grep -qxF "$option" <<< "$present"; then
+      present=$(grep -v "^${option%%=*}=" <<< "$present"; echo "$option")
+    fi
+  done
+  echo "$present"
+}
+
+new_settings() {
+  local url="postgresql:///ingest?host=/var/run/postgresql"
+  if [ -z "$postgres" ]; then url=$DATABASE_URL; fi
+  cat <<END
+# Settings of the ingest API: README.md, "Settings". After a change: systemctl restart ingest-api
+# NAME=value, without quotes. Only root and the service may read this.
+DATABASE_URL=$url
+ADMIN_TOKEN=$(openssl rand -hex 24)
+INTERNAL_TOKEN=$(openssl rand -hex 24)
+AUDIO_STORAGE_DIR=$state_folder/audio
+# Recorders that send local time without its offset need this:
+#NAIVE_TIMESTAMP_ZONE=Europe/Berlin
+END
+}
+
+# The role is the system user, who needs no password on the local socket ("peer").
+make_database() {
+  if [ -n "$dry_run" ]; then echo "would make sure of: PostgreSQL's role and database ingest"; return; fi
+  systemctl start postgresql
+  within 30 pg_isready --quiet || fail "PostgreSQL does not start: journalctl -u 'postgresql*'"
+  if [ -z "$(as_postgres psql -Atc "SELECT 1 FROM pg_roles WHERE rolname = 'ingest'")" ]; then
+    say "database role ingest"
+    as_postgres createuser --no-superuser --no-createdb --no-createrole ingest
+  fi
+  if [ -z "$(as_postgres psql -Atc "SELECT 1 FROM pg_database WHERE datname = 'ingest'")" ]; then
+    say "database ingest"
+    as_postgres createdb --owner=ingest --template=template0 --encoding=UTF8 --locale=C.UTF-8 ingest
+  fi
+}
+
+as_postgres() { (cd / && runuser -u postgres -- "$@"); }
+
+# So that a restart of Redis loses no consumer group, and a full one refuses instead of forgetting.
+make_redis() {
+  if [ -z "$with_redis" ] || [ -n "$dry_run" ]; then return; fi
+  systemctl enable --now --quiet redis-server
+  within 10 redis-cli ping >/dev/null || fail "Redis does not start: journalctl -u redis-server"
+  redis-cli config set appendonly yes >/dev/null
+  redis-cli config set maxmemory-policy noeviction >/dev/null
+  redis-cli config rewrite >/dev/null
+}
+
+install_units() {
+  local file
+  for file in "$deploy"/systemd/*.* "$deploy"/systemd/*/*.conf; do
+    if [ -d "$file" ]; then continue; fi
+    put_and_restart "$units_folder/${file#"$deploy/systemd/"}" 0644 < "$file"
+  done
+  if [ -n "$(setting BACKUP_DIR)" ]; then allow_backup_folder "$(setting BACKUP_DIR)"; fi
+  if [ -z "$postgres" ]; then allow_network; fi
+  put /etc/systemd/journald.conf.d/ingest-api.conf 0644 < "$deploy/journald.conf"
+  if [ -n "$wrote" ]; then run systemctl restart systemd-journald; fi
+  put /usr/share/doc/ingest-api/README.md 0644 < "$deploy/README.md"
+  run systemctl daemon-reload
+}
+
+allow_backup_folder() {
+  run install -d -o ingest -g ingest -m 0700 "$1"
+  put "$units_folder/ingest-api-backup.service.d/folder.conf" 0644 <<END
+# Written by install, for BACKUP_DIR.
+[Unit]
+RequiresMountsFor=$1
+[Service]
+ReadWritePaths=$1
+END
+}
+
+allow_network() {
+  put_and_restart "$drop_ins/network.conf" 0644 <<'END'
+# Written by install --no-postgres: the database may be on any machine.
+[Service]
+IPAddressDeny=
+IPAddressAllow=
+END
+}
+
+enable_units() {
+  local units=(ingest-api.socket ingest-api.service ingest-api-fsck.timer)
+  if [ -n "$(setting RETENTION)" ]; then units+=(ingest-api-prune.timer); fi
+  if [ -n "$(setting BACKUP_DIR)" ]; then units+=(ingest-api-backup.timer); fi
+  run systemctl enable --now --quiet "${units[@]}"
+  if [ "$(setting QUEUE_BACKEND)" = redis ]; then
+    run systemctl enable --now --quiet ingest-api-relay
+    if [ -n "$release$changed" ]; then run systemctl restart ingest-api-relay; fi
+  elif systemctl is-enabled --quiet ingest-api-relay 2>/dev/null; then
+    run systemctl disable --now --quiet ingest-api-relay
+  fi
+}
