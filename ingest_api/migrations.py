@@ -106,9 +106,16 @@ def apply(connection: Connection) -> Iterator[Migration]:
         yield migration
 
 
-def require_current(connection: Connection) -> None:
-    """SchemaError, with the command to run, unless this version and the database agree."""
-    waiting = pending(connection)
+def require_current(connection: Connection, *, allow_newer: bool = False) -> None:
+    """SchemaError, with the command to run, unless this version and the database agree, or the
+    database is ahead and that is allowed."""
+    try:
+        waiting = pending(connection)
+    except SchemaAhead as error:
+        if not allow_newer:
+            raise
+        _log.warning("%s; going on, because of ALLOW_NEWER_SCHEMA", error)
+        return
     if waiting:
         raise SchemaBehind(
             f"The database schema is behind: {waiting[0].name} is not applied. "
@@ -132,11 +139,7 @@ def check_before_serving(settings: Settings) -> None:
     database that cannot be reached is no reason not to start: uploads get 503 until it is back."""
     try:
         with connect(settings) as connection:
-            require_current(connection)
-    except SchemaAhead as error:
-        if not settings.allow_newer_schema:
-            raise
-        _log.warning("%s; starting all the same, because of ALLOW_NEWER_SCHEMA", error)
+            require_current(connection, allow_newer=settings.allow_newer_schema)
     except psycopg.OperationalError as error:
         _log.warning("starting without a database, uploads get 503: %s", error)
 

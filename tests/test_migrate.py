@@ -254,6 +254,10 @@ def test_it_starts_on_a_schema_that_is_ahead_when_it_is_allowed_to(start_service
     older = start_service(service.database_url, ALLOW_NEWER_SCHEMA="true")
     assert older.upload(older.recorder(), b"1").status_code == 200
     assert any("because of ALLOW_NEWER_SCHEMA" in line["message"] for line in older.log())
+    folder = {"AUDIO_STORAGE_DIR": str(older.storage)}
+    assert "is ahead" in flask_ingest(older.database_url, "fsck", **folder).stderr
+    fsck = flask_ingest(older.database_url, "fsck", ALLOW_NEWER_SCHEMA="true", **folder)
+    assert (fsck.returncode, fsck.stdout.count("clean")) == (0, 1)
 
 
 @pytest.mark.parametrize("damage", [EDITED, BEHIND])

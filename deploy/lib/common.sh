@@ -14,7 +14,7 @@ changed=""  # when the service must be restarted
 wrote=""
 
 say() { echo "==> $*"; }
-fail() { echo "${0##*/}: $*" >&2; exit 1; }
+fail() { trap - ERR; echo "${0##*/}: $*" >&2; exit 1; }
 misused() { echo "${0##*/}: $* (see --help)" >&2; exit 2; }
 
 # The value of an option: the argument behind it.

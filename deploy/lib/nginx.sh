@@ -11,10 +11,14 @@ install_site() {
     put "$settings_folder/internal-allow.conf" 0644 < "$deploy/nginx/internal-allow.conf"
   fi
   make_room
+  cp "$site" "$work/site.before" 2>/dev/null || true
   put_site
   if [ -L "$enabled/default" ]; then run rm "$enabled/default"; fi  # it would answer for us
   if [ -n "$dry_run" ]; then return; fi
-  nginx -t -q || fail "nginx does not take the site: mend $site and run this again"
+  if ! nginx -t -q; then
+    cp "$work/site.before" "$site" 2>/dev/null || rm -f "$enabled/ingest-api.conf"
+    fail "nginx does not take the new site; it goes on with what it had"
+  fi
   systemctl enable --quiet nginx
   systemctl reload-or-restart nginx
   within 10 healthy "https://$server_name/health" --insecure --resolve "$server_name:443:127.0.0.1" ||
@@ -43,11 +47,8 @@ END
 
 # What an operator, or certbot, has changed in the site stays.
 put_site() {
-  local last=$home/site.conf text=$work/site.conf limit
-  limit=$(setting MAX_UPLOAD_SIZE_BYTES)
-  sed -e "s/@SERVER_NAME@/$server_name/g" \
-    -e "s/@CLIENT_MAX_BODY@/$((${limit:-10485760} + 2 * 1024 * 1024))/g" \
-    "$deploy/nginx/ingest-api.conf" > "$text"
+  local last=$home/site.conf text=$work/site.conf
+  site_text > "$text"
   if [ -f "$site" ] && ! cmp --silent "$site" "$last" && ! cmp --silent "$site" "$text"; then
     if cmp --silent "$text" "$last"; then return; fi
     put "$site.new" 0644 < "$text"
@@ -56,5 +57,15 @@ put_site() {
   fi
   put "$site" 0644 < "$text"
   put "$last" 0644 < "$text"
-  run ln --symbolic --force "$site" "$enabled/ingest-api.conf"
+  if [ ! -e "$enabled/ingest-api.conf" ]; then run ln --symbolic --force "$site" "$enabled/"; fi
+}
+
+site_text() {
+  local limit no_ipv6=""
+  limit=$(setting MAX_UPLOAD_SIZE_BYTES)
+  if [ ! -e /proc/net/if_inet6 ]; then no_ipv6='/listen \[::\]/d'; fi
+  sed -e "s,@SERVER_NAME@,$server_name,g" \
+    -e "s,@CLIENT_MAX_BODY@,$((${limit:-10485760} + 2 * 1024 * 1024)),g" \
+    -e "s,@AUDIO_STORAGE_DIR@,$(setting AUDIO_STORAGE_DIR),g" \
+    -e "$no_ipv6" "$deploy/nginx/ingest-api.conf"
 }

@@ -66,8 +66,7 @@ install_release() {
     rehearse
     started="$started switch"
     switch_to "$release"
-    rm -f "$drop_ins/newer-schema.conf"
-    systemctl daemon-reload
+    forbid_newer_schema
   fi
   restart
   started=""
@@ -97,7 +96,7 @@ as_service() { (cd "$settings_folder" && runuser -u ingest -- env HOME="$state_f
 # The new version, beside the old one, with the same settings and the same limits as a unit of ours
 # (systemd finds the hardening by the unit's name), until it says that it could store uploads.
 rehearse() {
-  local port unit=ingest-api-rehearsal status=0
+  local port unit=ingest-api-rehearsal status=0 since=$EPOCHSECONDS
   port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   say "trial on port $port"
   systemctl reset-failed $unit 2>/dev/null || true
@@ -107,8 +106,7 @@ rehearse() {
     env HOST=127.0.0.1 PORT="$port" WORKERS=1 "$home/$release/bin/ingest-api" || status=1
   if [ $status = 0 ]; then within 20 healthy "http://127.0.0.1:$port/health" || status=1; fi
   if [ $status != 0 ]; then
-    echo "what it said:" >&2
-    journalctl --quiet --unit=$unit --since=-1min --lines=20 --output=cat >&2
+    show_log $unit "$since"
     curl --silent --max-time 5 "http://127.0.0.1:$port/health" >&2 || true
   fi
   systemctl stop $unit 2>/dev/null || true
@@ -123,15 +121,23 @@ switch_to() {
 
 # Connections wait in the socket meanwhile. Only a changed socket must be closed.
 restart() {
+  local since=$EPOCHSECONDS
   if [ -z "$release$changed" ] && is_serving; then return; fi
   if ! cmp --silent "$work/units/ingest-api.socket" "$units_folder/ingest-api.socket"; then
     systemctl stop ingest-api.service ingest-api.socket 2>/dev/null || true
   fi
   systemctl start ingest-api.socket || fail "ingest-api.socket: systemctl status ingest-api.socket"
   if ! systemctl restart ingest-api.service || ! within 30 is_serving; then
-    journalctl --quiet --unit=ingest-api --since=-1min --lines=20 --output=cat >&2
+    show_log ingest-api "$since"
     fail "the service is not healthy"
   fi
+}
+
+# show_log UNIT SINCE: why it does not work, most likely.
+show_log() {
+  echo "what it said:" >&2
+  journalctl --sync
+  journalctl --quiet --unit="$1" --since="@$2" --lines=40 --output=cat >&2
 }
 
 is_serving() { healthy http://localhost/health --unix-socket "$socket"; }
@@ -180,12 +186,16 @@ restore_units() {
 }
 
 # The version before would refuse to start on a schema that the new one has migrated. Migrations only
-# add, so that it can; the next upgrade that succeeds removes this.
+# add, so that it can work with it.
 allow_newer_schema() {
-  put "$drop_ins/newer-schema.conf" 0644 <<'END'
-# Written by install, because an upgrade failed after it had migrated the database.
-[Service]
-Environment=ALLOW_NEWER_SCHEMA=true
-END
-  systemctl daemon-reload
+  if [ -n "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
+  put "$settings_file" 0640 root:ingest < <(cat "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
+}
+
+# Once the version that serves knows the schema.
+forbid_newer_schema() {
+  if [ -z "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
+  if as_service ALLOW_NEWER_SCHEMA=false "$home/$release/bin/ingest-api" --check >/dev/null 2>&1; then
+    put "$settings_file" 0640 root:ingest < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file")
+  fi
 }

@@ -110,9 +110,11 @@ make_redis() {
   if [ -z "$with_redis" ] || [ -n "$dry_run" ]; then return; fi
   systemctl enable --now --quiet redis-server
   within 10 redis-cli ping >/dev/null || fail "Redis does not start: journalctl -u redis-server"
-  redis-cli config set appendonly yes >/dev/null
-  redis-cli config set maxmemory-policy noeviction >/dev/null
-  redis-cli config rewrite >/dev/null
+  if [ "$(redis-cli config get appendonly maxmemory-policy | sort | tr '\n' ' ')" != \
+    "appendonly maxmemory-policy noeviction yes " ]; then
+    redis-cli config set appendonly yes maxmemory-policy noeviction >/dev/null
+    redis-cli config rewrite >/dev/null
+  fi
 }
 
 install_units() {

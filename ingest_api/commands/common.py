@@ -16,7 +16,7 @@ from ingest_api import queries
 from ingest_api.database import Connection, connect
 from ingest_api.errors import IngestError
 from ingest_api.fsck import TooMuchMissing, require_disk
-from ingest_api.migrations import SchemaError
+from ingest_api.migrations import SchemaError, require_current
 from ingest_api.retention import Refused
 from ingest_api.schemas import parse_uuid
 from ingest_api.settings import Settings, SettingsError
@@ -170,6 +170,11 @@ def database(failure: type[click.ClickException] = click.ClickException) -> Iter
         raise failure(str(error)) from None
     except KeyboardInterrupt:
         raise failure("interrupted") from None
+
+
+def require_schema(connection: Connection) -> None:
+    """SchemaError unless this version can work with the database's schema."""
+    require_current(connection, allow_newer=Settings.from_environ().allow_newer_schema)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from time import monotonic
 import click
 
 from ingest_api import fsck as check
-from ingest_api import migrations, queries
+from ingest_api import queries
 from ingest_api.commands.common import (
     CouldNotRun,
     DurationParameter,
@@ -19,6 +19,7 @@ from ingest_api.commands.common import (
     database,
     printable,
     progress_bar,
+    require_schema,
     stored_files,
 )
 from ingest_api.settings import Settings
@@ -69,7 +70,7 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
     tally = _Tally()
     with database(CouldNotRun) as connection:
         settings = Settings.from_environ()
-        migrations.require_current(connection)
+        require_schema(connection)
         _require_patience(grace, settings)
         with stored_files(connection, exclusive=repair, force=force) as files:
             run = check.Check(

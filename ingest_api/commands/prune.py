@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api import migrations, queries, retention
+from ingest_api import queries, retention
 from ingest_api.commands.common import (
     STATUSES,
     DurationParameter,
@@ -21,6 +21,7 @@ from ingest_api.commands.common import (
     progress_bar,
     require_known,
     require_order,
+    require_schema,
     scope_options,
     stored_files,
 )
@@ -102,7 +103,7 @@ def prune(
     require_order(recorded_from, recorded_until)
     started = monotonic()
     with database() as connection:
-        migrations.require_current(connection)
+        require_schema(connection)
         require_known(connection, point_id, device_id)
         retention.require_no_references(connection, cascade=cascade)
         before = _received_before(connection, older_than, force)

@@ -12,8 +12,14 @@ from typing import Any
 import click
 from psycopg import IsolationLevel
 
-from ingest_api import migrations, queries
-from ingest_api.commands.common import age, as_json_option, database, printable
+from ingest_api import queries
+from ingest_api.commands.common import (
+    age,
+    as_json_option,
+    database,
+    printable,
+    require_schema,
+)
 from ingest_api.database import Connection
 from ingest_api.models import QueueState, QueueWorker
 from ingest_api.schemas import rfc3339
@@ -86,7 +92,7 @@ def queue(watch: bool, every: int | None, as_json: bool) -> None:
     if every is not None and not watch:
         raise click.UsageError("--every goes with --watch")
     with database() as connection:
-        migrations.require_current(connection)
+        require_schema(connection)
         # All that is shown together is of one moment.
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True

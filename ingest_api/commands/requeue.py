@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api import migrations, queries
+from ingest_api import queries
 from ingest_api import requeue as requeueing
 from ingest_api.commands.common import (
     STATUSES,
@@ -22,6 +22,7 @@ from ingest_api.commands.common import (
     progress_bar,
     require_known,
     require_order,
+    require_schema,
     scope_options,
 )
 from ingest_api.database import Connection
@@ -118,7 +119,7 @@ def requeue(
     with database() as connection:
         waiting_status = Settings.from_environ().waiting_status
         _require_not_waiting(statuses, waiting_status)
-        migrations.require_current(connection)
+        require_schema(connection)
         require_known(connection, point_id, device_id)
         plan = _look(connection, selection, waiting_status, others=dry_run and not ids)
         if dry_run:
