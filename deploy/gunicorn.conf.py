@@ -7,6 +7,7 @@ import sys
 from ingest_api.app import prepare_to_serve
 from ingest_api.logs import logging_config
 from ingest_api.migrations import SchemaError
+from ingest_api.services import EXTENSION
 from ingest_api.settings import Settings, SettingsError
 
 try:
@@ -60,6 +61,12 @@ control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)
 loglevel = settings.log_level.lower()
 accesslog = None  # ingest_api.logs writes one line a request
+
+
+def worker_exit(server, worker):
+    """Close the pool: Python 3.13 would wait 5 s for each of its threads."""
+    if getattr(worker, "wsgi", None):
+        worker.wsgi.extensions[EXTENSION].database.close()
 
 
 def on_starting(server):

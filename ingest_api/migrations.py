@@ -195,6 +195,11 @@ def _require_supported_server(connection: Connection) -> None:
     major = connection.info.server_version // 10000
     if major < OLDEST_POSTGRESQL:
         raise SchemaError(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed; this is {major}")
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        raise SchemaError(
+            "The database has no encoding (SQL_ASCII), so text would come back as bytes. Make it "
+            "anew: createdb --template=template0 --encoding=UTF8"
+        )
 
 
 def _require_unchanged(row: AppliedMigration, migration: Migration | None) -> None:

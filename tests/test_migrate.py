@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests
+from local_postgres import LocalPostgres
 from support import Service, clean_environ, eventually, flask_ingest
 
 from ingest_api import migrations
@@ -244,6 +245,16 @@ def test_the_service_refuses_to_start_on_another_schema(
     assert service.process.wait(20) == 1
     assert message in service.log_path.read_text()
     assert "Traceback" not in service.log_path.read_text()
+
+
+def test_a_database_without_an_encoding_is_refused(postgres: LocalPostgres) -> None:
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "CREATE DATABASE unencoded TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"
+        )
+    result = flask_ingest(postgres.url("unencoded"), "migrate")
+    assert result.returncode == 1
+    assert "no encoding (SQL_ASCII)" in result.stderr
 
 
 def test_it_starts_on_a_schema_that_is_ahead_when_it_is_allowed_to(start_service) -> None:

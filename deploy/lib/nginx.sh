@@ -34,15 +34,21 @@ make_certificate() {
     -keyout "$tls/privkey.pem" -out "$tls/fullchain.pem"
 }
 
-# Every recorder keeps a connection; Debian's nginx takes 768 a worker.
+# Every recorder keeps a connection; Debian's nginx takes 768 a worker. (worker_rlimit_nofile would need
+# a capability that virtual machines which are containers lack; systemd takes what it can get.)
 make_room() {
   if grep -q 'worker_connections 768;' /etc/nginx/nginx.conf 2>/dev/null; then
     run sed --in-place 's/worker_connections 768;/worker_connections 16384;/' /etc/nginx/nginx.conf
   fi
-  put /etc/nginx/modules-enabled/90-ingest-api.conf 0644 <<END
+  put "$units_folder/nginx.service.d/ingest-api.conf" 0644 <<END
 # Written by install: a connection to a recorder takes a descriptor, a busy one three.
-worker_rlimit_nofile 65536;
+[Service]
+LimitNOFILE=65536
 END
+  if [ -n "$wrote" ]; then
+    run systemctl daemon-reload
+    run systemctl restart nginx  # a reload is not enough
+  fi
 }
 
 # What an operator, or certbot, has changed in the site stays.
