@@ -48,8 +48,9 @@ graceful_timeout = settings.request_deadline_seconds + 10
 # gthread beats its heart from another thread than the uploads: this catches a dead worker only.
 timeout = 30
 
-# No header may move the application to another path.
+# No header may move the application to another path, or say what the connection is.
 forwarder_headers = ""
+secure_scheme_headers = {}
 
 # Its heart beats in a file: not on a disk, whose queue is full of recordings at times.
 memory = "/dev/shm"  # noqa: S108  the file is empty, and has no name

@@ -18,6 +18,7 @@ The workers' side:
     leases.py                chunks are claimed, held and given back
     downloads.py, file_response.py
                              their files are opened, and sent, whole or in part
+    proxy.py                 what is believed of nginx, and what is left to it
     announcer.py, relay.py, stream.py
                              with Redis: announced by the upload, or later; what an entry says
 

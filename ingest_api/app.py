@@ -5,7 +5,7 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from ingest_api import logs, problems, stream
+from ingest_api import logs, problems, proxy, stream
 from ingest_api.announcer import Announcer
 from ingest_api.blueprints import admin, chunks, health, internal
 from ingest_api.database import Database
@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(lambda response: current_request().discard_body_after(response))
     logs.register(app)
     problems.register(app)
+    proxy.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
     app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")

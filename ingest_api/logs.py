@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, g, has_request_context
 
+from ingest_api.proxy import client_address
 from ingest_api.request import current_request
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -78,7 +79,7 @@ def _finish(response: Response) -> Response:
             "ms": round((monotonic() - g.started) * 1000, 1),
             "device_id": str(device_id) if device_id else None,
             "bytes": request.stream.received,
-            "client": request.remote_addr,
+            "client": client_address(),
         },
     )
     return response

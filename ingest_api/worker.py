@@ -147,7 +147,8 @@ class UploadWorker(ThreadWorker):
 def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
     """Answer and log in place of the application."""
     request_id = uuid.uuid4().hex
-    fields = {"status": status.value, "code": reason, "client": addr and addr[0]}
+    peer = addr[0] if isinstance(addr, tuple) else None  # a unix socket: it is the proxy
+    fields = {"status": status.value, "code": reason, "client": peer}
     _log.info("malformed request", extra=fields | {"request_id": request_id})
     with suppress(OSError):
         write_nonblock(client, _refusal(status, request_id))

@@ -10,6 +10,7 @@ install_site() {
   if [ ! -f "$settings_folder/internal-allow.conf" ]; then
     put "$settings_folder/internal-allow.conf" 0644 < "$deploy/nginx/internal-allow.conf"
   fi
+  if [ ! -d /var/www/letsencrypt ]; then run mkdir --parents /var/www/letsencrypt; fi
   make_room
   cp "$site" "$work/site.before" 2>/dev/null || true
   put_site
@@ -37,8 +38,9 @@ make_certificate() {
 # Every recorder keeps a connection; Debian's nginx takes 768 a worker. (worker_rlimit_nofile would need
 # a capability that virtual machines which are containers lack; systemd takes what it can get.)
 make_room() {
-  if grep -q 'worker_connections 768;' /etc/nginx/nginx.conf 2>/dev/null; then
-    run sed --in-place 's/worker_connections 768;/worker_connections 16384;/' /etc/nginx/nginx.conf
+  if grep -q '^\s*worker_connections 768;' /etc/nginx/nginx.conf 2>/dev/null; then
+    run sed --in-place 's/^\(\s*\)worker_connections 768;/\1worker_connections 16384;/' \
+      /etc/nginx/nginx.conf
   fi
   put "$units_folder/nginx.service.d/ingest-api.conf" 0644 <<END
 # Written by install: a connection to a recorder takes a descriptor, a busy one three.
@@ -67,11 +69,12 @@ put_site() {
 }
 
 site_text() {
-  local limit no_ipv6=""
+  local limit storage no_ipv6=""
   limit=$(setting MAX_UPLOAD_SIZE_BYTES)
+  storage=$(setting AUDIO_STORAGE_DIR)
   if [ ! -e /proc/net/if_inet6 ]; then no_ipv6='/listen \[::\]/d'; fi
   sed -e "s,@SERVER_NAME@,$server_name,g" \
     -e "s,@CLIENT_MAX_BODY@,$((${limit:-10485760} + 2 * 1024 * 1024)),g" \
-    -e "s,@AUDIO_STORAGE_DIR@,$(setting AUDIO_STORAGE_DIR),g" \
+    -e "s,@AUDIO_STORAGE_DIR@,${storage:-$state_folder/audio},g" \
     -e "$no_ipv6" "$deploy/nginx/ingest-api.conf"
 }

@@ -13,6 +13,7 @@ from ingest_api.errors import ChunkNotFound
 from ingest_api.file_response import file_response
 from ingest_api.leases import find_chunk
 from ingest_api.models import Claim, Failure
+from ingest_api.proxy import leave_file_to_proxy
 from ingest_api.request import json_body
 from ingest_api.schemas import (
     AttemptSchema,
@@ -91,6 +92,7 @@ def get_file(chunk_id: str) -> ResponseReturnValue:
     )
     response.headers["Content-Disposition"] = f'attachment; filename="chunk_{chunk.chunk_id}.ogg"'
     response.cache_control.private = True
+    leave_file_to_proxy(response, part.files.canonical(chunk.file_path))
     return response
 
 
