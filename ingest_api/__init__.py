@@ -23,8 +23,8 @@ The workers' side:
                              with Redis: announced by the upload, or later; what an entry says
 
 The operators' side: cli.py and commands/ are `flask ingest`. What is stored is compared by fsck.py
-and removed by retention.py, both with stored_files.py; requeue.py puts chunks into the queue again;
-doctor/ looks for what is easily got wrong.
+and removed by retention.py, both with stored_files.py; backups/ keeps copies of it and brings them
+back; requeue.py puts chunks into the queue again; doctor/ looks for what is easily got wrong.
 
 Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
 keeps the schema, logs.py writes the log lines, tokens.py makes tokens, main.py starts gunicorn.

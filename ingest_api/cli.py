@@ -6,7 +6,18 @@ message says why; 2: wrong usage. Where a command's own differ, its --help says 
 
 import click
 
-from ingest_api.commands import devices, doctor, fsck, migrate, prune, queue, relay, requeue
+from ingest_api.commands import (
+    backup,
+    devices,
+    doctor,
+    fsck,
+    migrate,
+    prune,
+    queue,
+    relay,
+    requeue,
+    restore,
+)
 
 
 @click.group()
@@ -21,6 +32,9 @@ for command in (
     doctor.doctor,
     fsck.fsck,
     prune.prune,
+    backup.backup,
+    backup.backups,
+    restore.restore,
     queue.queue,
     requeue.requeue,
     relay.relay,

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,15 +41,22 @@ class StoredFiles:
         self._aside = f"{LOST_AND_FOUND}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only one who removes or moves files; the lock ends with the process."""
+    def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Be the only one who removes or moves files, or relies on their staying; the lock ends
+        with the process. While another has it: StorageUnavailable, or wait, if `waiting` is there
+        to say so."""
         with disk_errors():
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StorageUnavailable("Another prune or fsck --repair is at work") from None
+                if waiting is None:
+                    raise StorageUnavailable(
+                        "Another prune or fsck --repair is at work, or a backup"
+                    ) from None
+                waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)

@@ -113,6 +113,9 @@ LAYERS: dict[str, set[str]] = {
     "stored_files": {"errors", "models", "storage"},
     "fsck": {"database", "models", "queries", "storage", "stored_files"},
     "retention": {"database", "errors", "fsck", "models", "queries", "stored_files"},
+    "backups": {
+        *("backups", "database", "errors", "models", "queries", "storage", "stored_files"),
+    },
     "requeue": {"database", "models", "queries"},
     "stream": {"models", "schemas", "settings"},
     "announcer": {"models", "settings", "stream"},
@@ -125,10 +128,11 @@ LAYERS: dict[str, set[str]] = {
     "request": {"errors", "patient_socket", "storage"},
     "services": {"announcer", "database", "leases", "settings", "storage", "stored_files"},
     "problems": {"errors"},
-    "logs": {"request"},
+    "proxy": set(),
+    "logs": {"proxy", "request"},
     "auth": {"errors", "models", "queries", "services", "tokens"},
     "worker": {"errors", "patient_socket", "problems", "services", "settings"},
-    "main": {"settings"},
+    "main": {"migrations", "settings"},
     "cli": {"commands"},
     "doctor": {
         *("database", "doctor", "errors", "migrations", "models", "queries", "settings"),
@@ -137,14 +141,14 @@ LAYERS: dict[str, set[str]] = {
     "commands": {
         *("commands", "database", "devices", "doctor", "errors", "migrations", "models"),
         *("fsck", "logs", "queries", "retention", "schemas", "settings", "stored_files", "tokens"),
-        *("relay", "requeue"),
+        *("backups", "relay", "requeue"),
     },
     "blueprints": {
         *("auth", "devices", "downloads", "errors", "file_response", "ingest", "leases"),
-        *("models", "queries", "request", "schemas", "services", "steps"),
+        *("models", "proxy", "queries", "request", "schemas", "services", "steps"),
     },
     "app": {
-        *("blueprints", "database", "errors", "leases", "logs", "migrations", "problems"),
+        *("blueprints", "database", "errors", "leases", "logs", "migrations", "problems", "proxy"),
         *("announcer", "request", "services", "settings", "storage", "stored_files", "stream"),
     },
     "__init__": {"app"},

@@ -12,8 +12,6 @@ begin() {
   trap 'exit 130' INT TERM
 }
 
-finish() { started=""; }
-
 # The newest wheel, in a venv of its own; `release` is empty when that is what serves already.
 make_release() {
   if [ -n "$dry_run" ]; then

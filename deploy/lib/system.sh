@@ -131,8 +131,9 @@ install_units() {
   run systemctl daemon-reload
 }
 
+# A folder that is told for the first time is made; one that is known, and gone, is a disk that is gone.
 allow_backup_folder() {
-  run install -d -o ingest -g ingest -m 0700 "$1"
+  if [ -n "$backup_dir" ]; then run install -d -o ingest -g ingest -m 0700 "$backup_dir"; fi
   put "$units_folder/ingest-api-backup.service.d/folder.conf" 0644 <<END
 # Written by install, for BACKUP_DIR.
 [Unit]
@@ -149,6 +150,11 @@ allow_network() {
 IPAddressDeny=
 IPAddressAllow=
 END
+}
+
+init_backup_folder() {
+  if [ -z "$backup_dir" ] || [ -e "$backup_dir/.ingest-backup" ]; then return; fi
+  run as_service "$home/current/bin/flask" ingest backup --init "$backup_dir"
 }
 
 enable_units() {

@@ -3,6 +3,7 @@
 No decisions here. Errors are psycopg's.
 """
 
+from ingest_api.queries.backup import *  # noqa: F403
 from ingest_api.queries.chunks import *  # noqa: F403
 from ingest_api.queries.devices import *  # noqa: F403
 from ingest_api.queries.leases import *  # noqa: F403

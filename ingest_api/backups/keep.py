@@ -1,0 +1,97 @@
+"""Removes old backups, and the files that only they have.
+
+Also what interrupted backups have copied and interrupted removals have left: so what retention, or
+a person's right to erasure, has removed from the service is gone when no kept backup is older.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from heapq import merge
+from pathlib import Path
+
+from ingest_api.backups.folder import FILES, PARTIAL, BackupFolder, whole_list
+from ingest_api.backups.manifest import (
+    format_line,
+    read_paths,
+    sync,
+    unescape,
+    without,
+    write_sorted,
+)
+from ingest_api.models import ListedFile
+
+
+@dataclass(frozen=True)
+class Removed:
+    backups: int  # that were complete
+    files: int
+    bytes: int
+
+
+def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Removed:
+    """Keep that many, `newest` among them. With `full` look at every file that is there, and not
+    only at those that a list says may have to go."""
+    others = [path for path in folder.complete() if path != newest]
+    dropped = others[: max(0, len(others) + 1 - number)]
+    kept = [whole_list(path) for path in [newest, *reversed(others[len(dropped) :])]]
+    for path in dropped:
+        path.rename(path.with_suffix(PARTIAL))
+    if full:
+        list_everything(folder)
+    sync(folder.root)  # from here on nobody takes them for whole
+    going = folder.partial()
+    unwanted: Iterator[bytes] = merge(*map(read_paths, _lists(going)))
+    for files in kept:
+        unwanted = without(unwanted, read_paths(files))
+    sizes = list(_remove(folder, unwanted))
+    folder.sync()  # the files are gone before what says that they should be
+    for path in going:
+        shutil.rmtree(path)
+    sync(folder.root)
+    return Removed(len(dropped), len(sizes), sum(sizes))
+
+
+def list_everything(folder: BackupFolder) -> None:
+    """As if there were a backup of all the files that are there, and it had to go."""
+    files = (ListedFile(path, 0, None) for path in _walk(folder.storage.root))
+    write_sorted(folder.make_partial() / FILES, map(format_line, files))
+
+
+def _lists(folders: list[Path]) -> list[Path]:
+    return [path / FILES for path in folders if (path / FILES).exists()]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, _folders, names in os.walk(root):  # which follows no links
+        for name in names:
+            yield str(Path(folder, name).relative_to(root))
+
+
+def _remove(folder: BackupFolder, paths: Iterator[bytes]) -> Iterator[int]:
+    """The size of each file that is gone. Folders that become empty go as well."""
+    root = folder.storage.root
+    last = root
+    for path in map(unescape, paths):
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            file = root / path
+            if folder.storage.canonical(path) != path or file.parent.resolve() != file.parent:
+                continue
+            if file.parent != last:
+                _remove_empty_folders(root, last)
+                last = file.parent
+            size = file.lstat().st_size
+            file.unlink()
+            yield size
+    _remove_empty_folders(root, last)
+
+
+def _remove_empty_folders(root: Path, folder: Path) -> None:
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty
+        folder = folder.parent

@@ -1,0 +1,115 @@
+"""The list of the files in a backup, one a line: path <tab> size <tab> SHA-256 in hex, if known.
+
+Sorted by their bytes, as `LC_ALL=C sort` does, so that lists of any length are compared line by
+line and never read as a whole. In a path a backslash, and what comes before the blank in ASCII, is
+written like `\\x5c`: so a line is one line, and the order of the lines is that of the paths.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ingest_api.models import ListedFile
+
+
+class BackupError(Exception):
+    """A backup cannot be made or restored; the message says why and what to do."""
+
+
+def format_line(file: ListedFile) -> bytes:
+    return b"%s\t%d\t%s" % (escape(file.path), file.size, (file.sha256 or b"").hex().encode())
+
+
+def parse_line(line: bytes) -> ListedFile:
+    """BackupError for what is no such line."""
+    try:
+        path, size, sha256 = line.split(b"\t")
+        return ListedFile(unescape(path), int(size), bytes.fromhex(sha256.decode()) or None)
+    except ValueError:
+        raise BackupError(f"A list of files is damaged: this is no line of it: {line!r}") from None
+
+
+def escape(path: str) -> bytes:
+    return re.sub(rb"[\\\x00-\x1f\x7f]", lambda c: b"\\x%02x" % c[0][0], os.fsencode(path))
+
+
+def unescape(path: bytes) -> str:
+    return os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda c: bytes([int(c[1], 16)]), path))
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """BackupError when they are not sorted: who compares lists relies on that."""
+    before = b""
+    with path.open("rb") as file:
+        for line in file:
+            if line < before:
+                raise BackupError(f"{path} is damaged, it is not sorted")
+            before = line
+            yield line.removesuffix(b"\n")
+
+
+def read_paths(path: Path) -> Iterator[bytes]:
+    """Of a list; as they are written there."""
+    for line in read_lines(path):
+        yield line.partition(b"\t")[0]
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """How many it were."""
+    number = 0
+    with path.open("wb") as file:
+        for line in lines:
+            file.write(line + b"\n")
+            number += 1
+    return number
+
+
+def write_sorted(path: Path, lines: Iterable[bytes]) -> int:
+    """Each line once; how many lines it were before. The file is whole, and durable, or not there:
+    sort(1) does not need memory for it."""
+    unsorted, result = path.with_suffix(".unsorted"), path.with_suffix(".sorted")
+    number = write_lines(unsorted, lines)
+    command = ["sort", "--unique", "--buffer-size=64M", f"--temporary-directory={path.parent}"]
+    run = subprocess.run(
+        [*command, f"--output={result}", str(unsorted)],
+        env=os.environ | {"LC_ALL": "C"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        raise BackupError(f"The list of files could not be sorted: {run.stderr.strip()}")
+    unsorted.unlink()
+    sync(result)
+    result.replace(path)
+    sync(path.parent)
+    return number
+
+
+def without(lines: Iterable[bytes], others: Iterable[bytes]) -> Iterator[bytes]:
+    """What is among the first and not among the second; both are sorted."""
+    others = iter(others)
+    other = next(others, None)
+    for line in lines:
+        while other is not None and other < line:
+            other = next(others, None)
+        if line != other:
+            yield line
+
+
+def sha256_of(path: Path) -> str:
+    """In hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Return when a file's bytes, or a folder's names, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""Puts a backup back: its files into AUDIO_STORAGE_DIR, and then the database, all at once.
+
+The database comes last, so that no row ever points at a file that is not there, and what was
+interrupted can be run again. Files that are there and not of the backup are left alone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ingest_api import queries
+from ingest_api.backups.copy import TEMPORARY, Copy
+from ingest_api.backups.folder import (
+    DUMP,
+    FILES,
+    BackupFolder,
+    require_backup,
+    sync_disk,
+    whole_list,
+)
+from ingest_api.backups.manifest import BackupError, parse_line, read_lines, sha256_of
+from ingest_api.backups.programs import load
+from ingest_api.database import Connection
+from ingest_api.models import ListedFile
+from ingest_api.storage import FOLDER_MODE, INCOMING
+from ingest_api.stored_files import StoredFiles
+
+
+class Restore:
+    """Of one backup: `count`, `copy`, `load`, in this order. With `checksums` files that are there
+    already are read, and replaced if they are damaged; what is copied is compared anyway."""
+
+    def __init__(self, backup: Path, files: StoredFiles, *, checksums: bool) -> None:
+        self.summary = require_backup(backup)
+        self.copied_files = self.copied_bytes = 0
+        self._backup = backup
+        self._files = files
+        self._scratch = files.root / INCOMING
+        self._source = BackupFolder(backup.parent).storage
+        self._checksums = checksums
+
+    def require_whole(self) -> None:
+        """BackupError when what the backup says is damaged; its recordings are not looked at."""
+        whole_list(self._backup)
+        if sha256_of(self._backup / DUMP) != self.summary.dump_sha256:
+            raise BackupError(f"{self._backup / DUMP} is damaged: take another backup")
+
+    def count(self) -> tuple[int, int]:
+        """How many files it has, and how many bytes are to be copied."""
+        copy = Copy(self._source, self._files, self._scratch)
+        number = size = 0
+        for file in self._listed():
+            number += 1
+            with suppress(ValueError):
+                size += 0 if copy.holds(file) else file.size
+        return number, size
+
+    def copy(self, progress: Callable[[int], None]) -> Iterator[tuple[str, str]]:
+        """The files; yields the paths of those that could not be restored, and why."""
+        self._scratch.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        for left in self._scratch.glob(f"{TEMPORARY}*"):
+            left.unlink()
+        copy = Copy(self._source, self._files, self._scratch, thorough=self._checksums)
+        for outcome in copy.all(self._listed()):
+            progress(1)
+            if outcome.copied:
+                self.copied_files += 1
+                self.copied_bytes += outcome.file.size
+            if outcome.fault:
+                yield outcome.file.path, outcome.fault
+        sync_disk(self._files.root)
+
+    def load(self, connection: Connection, database_url: str) -> None:
+        """The database. BackupError when it is not empty any more, or in use."""
+        require_unused(connection)
+        load(database_url, self._backup / DUMP)
+
+    def _listed(self) -> Iterator[ListedFile]:
+        return map(parse_line, read_lines(self._backup / FILES))
+
+
+def require_unused(connection: Connection) -> None:
+    """BackupError unless the database is empty and nobody else is connected to it."""
+    name = connection.info.dbname
+    if found := queries.list_relations(connection):
+        few = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        raise BackupError(
+            f"The database {name} is not empty, it has {few}. To be restored into it must be new: "
+            f"dropdb {name} && createdb --owner={connection.info.user} --template=template0 "
+            f"--encoding=UTF8 {name}"
+        )
+    if sessions := queries.list_other_sessions(connection):
+        raise BackupError(
+            f"Others are connected to the database {name}: {', '.join(sessions)}. Stop the "
+            "service, and the workers that use SQL, first"
+        )

@@ -1,0 +1,13 @@
+-- The tables, views and sequences of this database, but for PostgreSQL's own and those of extensions.
+SELECT pg_class.oid::regclass::text AS relation
+FROM pg_class
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    AND nspname NOT IN ('pg_catalog', 'information_schema')
+    AND nspname NOT LIKE 'pg\_%%'
+    AND NOT EXISTS (
+        SELECT
+        FROM pg_depend
+        WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'
+    )
+ORDER BY relation

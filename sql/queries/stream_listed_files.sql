@@ -1,0 +1,4 @@
+-- What the rows say of their files, in no order. What retention has marked promises none.
+SELECT file_path AS path, file_size_bytes AS size, sha256
+FROM audio_chunks
+WHERE status <> 'PRUNED'
