@@ -16,11 +16,13 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ssl import SSLContext
 from typing import Any
 from uuid import UUID
 
 TIMEOUT_SECONDS = 60.0
+UPLOAD_PATH = "/api/v1/chunks"
 _BOUNDARY = "8a3c0f6e5d1b4c7f9e2a"
 
 
@@ -79,12 +81,13 @@ class RecorderAgent:
         report: Callable[[Recorder, Attempt], None],
         *,
         pause: float = 1.0,
+        tls: SSLContext | None = None,
     ) -> None:
         self.recorder = recorder
         self._report = report  # called after each attempt
         self._pause = pause  # seconds before a chunk is sent again
         self._off = threading.Event()
-        self._connection = HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
+        self._connection = connect(address, tls)
 
     def run(self, spool: Iterable[Chunk]) -> None:
         """Deliver every chunk of the spool in its order, or until the agent is switched off."""
@@ -110,7 +113,7 @@ class RecorderAgent:
     def attempt(self, chunk: Chunk) -> Attempt:
         """Send once, whatever the network or the server does."""
         try:
-            status, body = self._exchange(self._body(chunk))
+            status, body = self._exchange(upload_body(self.recorder, chunk))
         except (OSError, HTTPException) as error:
             self._connection.close()
             return Attempt(chunk, error=error)
@@ -127,12 +130,8 @@ class RecorderAgent:
     def _send(self, body: bytes, content_length: int) -> None:
         if self._is_stale():
             self._connection.close()  # http.client opens a new one
-        headers = {
-            "Authorization": f"Bearer {self.recorder.token}",
-            "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
-            "Content-Length": str(content_length),
-        }
-        self._connection.request("POST", "/api/v1/chunks", body, headers)
+        headers = upload_headers(self.recorder, content_length)
+        self._connection.request("POST", UPLOAD_PATH, body, headers)
 
     def _is_stale(self) -> bool:
         """The server has closed the kept-alive connection: HTTP libraries look before they use one
@@ -143,23 +142,48 @@ class RecorderAgent:
         poll.register(self._connection.sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    def _body(self, chunk: Chunk) -> bytes:
-        end_ts = chunk.start_ts + timedelta(seconds=chunk.seconds)
-        fields = {
-            "point_id": self.recorder.point_id,
-            "register_id": self.recorder.register_id,
-            "device_id": self.recorder.device_id,
-            "start_ts": chunk.start_ts.isoformat(),
-            "end_ts": end_ts.isoformat(),
-            "codec": "opus",
-            "sample_rate": 48000,
-            "channels": 1,
-        }
-        part = f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name="
-        form = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
-        form += f'{part}"chunk_file"; filename="chunk_{chunk.start_ts:%Y%m%d_%H%M%S}.ogg"\r\n'
-        form += "Content-Type: audio/ogg\r\n\r\n"
-        return b"".join((form.encode(), chunk.sound, chunk.tail, _END))
+
+def connect(
+    address: tuple[str, int],
+    tls: SSLContext | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+    source: str = "",
+) -> HTTPConnection:
+    """A connection that opens with its first request; with `tls` as that context has it: it may
+    trust one certificate only. `source`: the address to come from."""
+    come_from = (source, 0) if source else None
+    if tls is None:
+        return HTTPConnection(*address, timeout=timeout, source_address=come_from)
+    return HTTPSConnection(*address, timeout=timeout, source_address=come_from, context=tls)
+
+
+def upload_headers(recorder: Recorder, content_length: int) -> dict[str, str]:
+    """Of a request whose body is an `upload_body`."""
+    return {
+        "Authorization": f"Bearer {recorder.token}",
+        "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
+        "Content-Length": str(content_length),
+    }
+
+
+def upload_body(recorder: Recorder, chunk: Chunk) -> bytes:
+    """The form with which this recorder sends this chunk."""
+    end_ts = chunk.start_ts + timedelta(seconds=chunk.seconds)
+    fields = {
+        "point_id": recorder.point_id,
+        "register_id": recorder.register_id,
+        "device_id": recorder.device_id,
+        "start_ts": chunk.start_ts.isoformat(),
+        "end_ts": end_ts.isoformat(),
+        "codec": "opus",
+        "sample_rate": 48000,
+        "channels": 1,
+    }
+    part = f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name="
+    form = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+    form += f'{part}"chunk_file"; filename="chunk_{chunk.start_ts:%Y%m%d_%H%M%S}.ogg"\r\n'
+    form += "Content-Type: audio/ogg\r\n\r\n"
+    return b"".join((form.encode(), chunk.sound, chunk.tail, _END))
 
 
 _END = f"\r\n--{_BOUNDARY}--\r\n".encode()

@@ -9,7 +9,7 @@ begin() {
   release=""
   keep_units
   trap 'status=$?; set +e; undo "$status"; rm -rf "$work"; exit "$status"' EXIT
-  trap 'exit 130' INT TERM
+  trap 'exit 130' HUP INT TERM
 }
 
 # The newest wheel, in a venv of its own; `release` is empty when that is what serves already.
@@ -64,10 +64,10 @@ install_release() {
     rehearse
     started="$started switch"
     switch_to "$release"
-    forbid_newer_schema
   fi
   restart
   started=""
+  forbid_newer_schema
   remove_old_releases
 }
 
@@ -79,7 +79,7 @@ check_release() {
     0) ;;
     3)
       say "migrations"
-      started="$started migrate"
+      if [ -n "$before" ]; then allow_newer_schema; fi
       as_service "$home/$release/bin/flask" ingest migrate || fail "the migration failed"
       ;;
     *)
@@ -153,7 +153,6 @@ remove_old_releases() {
 undo() {
   if [ "$1" = 0 ] || [ -z "$started" ]; then return; fi
   if [ -n "$before" ]; then restore_units; fi
-  if [[ $started == *migrate* && -n $before ]]; then allow_newer_schema; fi
   if [[ $started == *switch* ]]; then
     if [ -n "$before" ]; then
       switch_to "$before"
@@ -168,7 +167,10 @@ undo() {
     fi
   fi
   if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
-  if [ -n "$before" ]; then echo "Not installed. ${before##*/} goes on." >&2; fi
+  if [ -n "$before" ]; then
+    forbid_newer_schema
+    echo "Not installed. ${before##*/} goes on." >&2
+  fi
 }
 
 # The units as they are, for a return to the version before.
@@ -183,17 +185,17 @@ restore_units() {
   systemctl daemon-reload
 }
 
-# The version before would refuse to start on a schema that the new one has migrated. Migrations only
-# add, so that it can work with it.
+# The version before would refuse to start on a schema that the new one has migrated, also after a power
+# cut in the middle of this. Migrations only add, so that it can work with it.
 allow_newer_schema() {
   if [ -n "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
   put "$settings_file" 0640 root:ingest < <(cat "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
 }
 
-# Once the version that serves knows the schema.
+# As soon as the version that serves knows the schema.
 forbid_newer_schema() {
   if [ -z "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
-  if as_service ALLOW_NEWER_SCHEMA=false "$home/$release/bin/ingest-api" --check >/dev/null 2>&1; then
+  if as_service ALLOW_NEWER_SCHEMA=false "$home/current/bin/ingest-api" --check >/dev/null 2>&1; then
     put "$settings_file" 0640 root:ingest < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file")
   fi
 }
