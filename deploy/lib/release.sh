@@ -62,9 +62,9 @@ install_release() {
   if [ -n "$release" ]; then
     check_release
     rehearse
-    started="$started switch"
-    switch_to "$release"
   fi
+  started="$started switch"
+  if [ -n "$release" ]; then switch_to "$release"; fi
   restart
   started=""
   forbid_newer_schema
