@@ -3,6 +3,8 @@
 import os
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from ingest_api.app import prepare_to_serve
 from ingest_api.logs import logging_config
@@ -62,6 +64,13 @@ control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)
 loglevel = settings.log_level.lower()
 accesslog = None  # ingest_api.logs writes one line a request
+
+
+def post_fork(server, worker):
+    """Where memory runs out, let the kernel take a worker, which is replaced: not the master, which
+    is the larger while there is little to do, and all connections with it. See proc(5)."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("200")
 
 
 def worker_exit(server, worker):

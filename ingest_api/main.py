@@ -64,7 +64,7 @@ def _check(settings: Settings) -> int:
     except SchemaError as error:
         print(error, file=sys.stderr)
         return SCHEMA_BEHIND if isinstance(error, SchemaBehind) else 1
-    print("The settings and the schema are as this version needs them.")
+    print("This version would start.")
     return 0
 
 

@@ -112,3 +112,14 @@ def test_workers_without_a_master_end_soon_though_agents_go_on_talking(start_ser
     service.log_path.unlink()  # which tells when it is ready
     service.start()
     assert service.upload(recorder).status_code == 200
+
+
+def test_where_memory_runs_out_a_worker_goes_before_the_master(start_service) -> None:
+    service = start_service()
+
+    def adjustment(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    assert service.process
+    assert adjustment(service.process.pid) <= 0
+    assert [adjustment(pid) for pid in service.workers()] == [200, 200]

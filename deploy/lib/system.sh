@@ -74,8 +74,13 @@ wanted_settings() {
 }
 
 new_settings() {
-  local url="postgresql:///ingest?host=/var/run/postgresql"
-  if [ -z "$postgres" ]; then url=$DATABASE_URL; fi
+  local url="postgresql:///ingest?host=/var/run/postgresql" port
+  if [ -z "$postgres" ]; then
+    url=$DATABASE_URL
+  else
+    port=$(as_postgres psql -Atc 'SHOW port' 2>/dev/null || echo 5432)
+    if [ "$port" != 5432 ]; then url="$url&port=$port"; fi  # as where there are several servers
+  fi
   cat <<END
 # Settings of the ingest API: README.md, "Settings". After a change: systemctl restart ingest-api
 # NAME=value, without quotes. Only root and the service may read this.
