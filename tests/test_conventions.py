@@ -114,7 +114,8 @@ LAYERS: dict[str, set[str]] = {
     "fsck": {"database", "models", "queries", "storage", "stored_files"},
     "retention": {"database", "errors", "fsck", "models", "queries", "stored_files"},
     "backups": {
-        *("backups", "database", "errors", "models", "queries", "storage", "stored_files"),
+        *("backups", "database", "errors", "migrations", "models", "queries", "storage"),
+        "stored_files",
     },
     "requeue": {"database", "models", "queries"},
     "stream": {"models", "schemas", "settings"},

@@ -319,3 +319,13 @@ def test_the_scripts_say_what_they_do(name: str) -> None:
         told = subprocess.run([script], capture_output=True, text=True)
         assert (told.returncode, told.stdout) == (2, "")
         assert "say which backup: DIR/TIME" in told.stderr
+
+
+def test_a_backup_of_a_newer_version_is_refused_before_anything_is_done(
+    backup: Path, fresh: Service
+) -> None:
+    summary = json.loads((backup / "backup.json").read_text())
+    (backup / "backup.json").write_text(json.dumps(summary | {"migration": 9999}))
+    assert "whose database has migration 9999" in _refused(fresh, backup)
+    assert stored(fresh.storage) == set()
+    assert _is_empty(fresh.database_url)

@@ -15,7 +15,7 @@ wrote=""
 
 say() { echo "==> $*"; }
 fail() { trap - ERR; echo "${0##*/}: $*" >&2; exit 1; }
-misused() { echo "${0##*/}: $* (see --help)" >&2; exit 2; }
+misused() { trap - ERR; echo "${0##*/}: $* (see --help)" >&2; exit 2; }
 
 # The value of an option: the argument behind it.
 value_of() {

@@ -28,11 +28,17 @@ install_site() {
 
 # One of its own, so that nginx can start. certbot's takes its place: see the guide.
 make_certificate() {
-  if [ -f "$tls/fullchain.pem" ]; then return; fi
+  if [ -f "$tls/fullchain.pem" ] && ! is_outdated "$tls/fullchain.pem"; then return; fi
   run install -d -m 0700 "$tls"
   quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
     -subj "/CN=$server_name" -addext "subjectAltName=DNS:$server_name" \
     -keyout "$tls/privkey.pem" -out "$tls/fullchain.pem"
+}
+
+# One of ours, signed by itself, for another name.
+is_outdated() {
+  if [ -L "$1" ] || ! openssl verify -CAfile "$1" "$1" >/dev/null 2>&1; then return 1; fi
+  ! openssl x509 -in "$1" -noout -checkhost "$server_name" | grep -q 'does match'
 }
 
 # Every recorder keeps a connection; Debian's nginx takes 768 a worker. (worker_rlimit_nofile would need

@@ -31,7 +31,8 @@ install_packages() {
 make_user() {
   if ! id ingest >/dev/null 2>&1; then
     say "system user ingest"
-    run useradd --system --user-group --home-dir "$state_folder" --shell /usr/sbin/nologin ingest
+    if ! getent group ingest >/dev/null; then run groupadd --system ingest; fi
+    run useradd --system --gid ingest --home-dir "$state_folder" --shell /usr/sbin/nologin ingest
   fi
   if [ ! -d "$state_folder/audio" ]; then
     say "storage $state_folder/audio"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ingest_api import queries
+from ingest_api import migrations, queries
 from ingest_api.backups.copy import TEMPORARY, Copy
 from ingest_api.backups.folder import (
     DUMP,
@@ -38,6 +38,15 @@ class Restore:
         self._scratch = files.root / INCOMING
         self._source = BackupFolder(backup.parent).storage
         self._checksums = checksums
+
+    def require_known_schema(self) -> None:
+        """BackupError when a newer version has made the backup."""
+        made_by, known = self.summary.migration, migrations.available()[-1].version
+        if made_by > known:
+            raise BackupError(
+                f"The backup is of version {self.summary.version}, whose database has migration "
+                f"{made_by:04}; this version knows {known:04} as the last. Install that one first"
+            )
 
     def require_whole(self) -> None:
         """BackupError when what the backup says is damaged; its recordings are not looked at."""

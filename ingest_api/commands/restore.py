@@ -48,6 +48,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
         require_program("pg_restore", connection.info.server_version)
         files = _files(settings)
         run = Restore(backup, files, checksums=checksums)
+        run.require_known_schema()
         run.require_whole()
         with files.locked():
             number, size = run.count()
