@@ -4,15 +4,17 @@
 
 begin() {
   work=$(mktemp -d)
-  started=""  # the names of what must be undone
+  started=""   # what must be undone if anything fails from here on
+  migrated=""
   before=$(readlink "$home/current" || true)
-  release=""
+  release=""   # the new version; empty when that is what serves already
   keep_units
-  trap 'status=$?; set +e; undo "$status"; rm -rf "$work"; exit "$status"' EXIT
+  cp --archive "$settings_file" "$work/settings" 2>/dev/null || true
+  trap 'status=$?; set +e; undo "$status"; rm -rf "$work"; exit "$((status > 2 ? 1 : status))"' EXIT
   trap 'exit 130' HUP INT TERM
 }
 
-# The newest wheel, in a venv of its own; `release` is empty when that is what serves already.
+# The wheel, in a venv of its own.
 make_release() {
   if [ -n "$dry_run" ]; then
     echo "would install: ${wheel:-a wheel of this checkout} below $home/releases"
@@ -59,10 +61,9 @@ install_release() {
     echo "would check the new version, migrate, try it, switch to it, restart, check its health"
     return
   fi
-  if [ -n "$release" ]; then
-    check_release
-    rehearse
-  fi
+  if [ -z "$release$changed" ] && is_serving; then return; fi
+  check_release "${release:-$before}"
+  rehearse "${release:-$before}"
   started="$started switch"
   if [ -n "$release" ]; then switch_to "$release"; fi
   restart
@@ -71,27 +72,28 @@ install_release() {
   remove_old_releases
 }
 
-# Refuses a wrong setting before anything is migrated.
+# check_release RELEASE: refuses a wrong setting before anything is migrated.
 check_release() {
   local status=0
-  as_service "$home/$release/bin/ingest-api" --check > "$work/check" 2>&1 || status=$?
+  as_service "$home/$1/bin/ingest-api" --check > "$work/check" 2>&1 || status=$?
   case $status in
     0) ;;
     3)
       say "migrations"
+      migrated=yes
       if [ -n "$before" ]; then allow_newer_schema; fi
-      as_service "$home/$release/bin/flask" ingest migrate || fail "the migration failed"
+      as_service "$home/$1/bin/flask" ingest migrate || fail "the migration failed"
       ;;
     *)
       cat "$work/check" >&2
-      fail "the new version refuses to start"
+      fail "$(basename "$1") refuses to start"
       ;;
   esac
 }
 
 as_service() { (cd "$settings_folder" && runuser -u ingest -- env HOME="$state_folder" "$@"); }
 
-# The new version, beside the old one, with the same settings and the same limits as a unit of ours
+# rehearse RELEASE: the new version, beside the old one, with the same settings and the same limits as a unit of ours
 # (systemd finds the hardening by the unit's name), until it says that it could store uploads.
 rehearse() {
   local port unit=ingest-api-rehearsal status=0 since=$EPOCHSECONDS
@@ -101,14 +103,14 @@ rehearse() {
   systemd-run --quiet --unit=$unit --service-type=notify --property=User=ingest \
     --property=EnvironmentFile="$settings_file" --property=LimitNOFILE=65536 \
     --property=TimeoutStartSec=30 --property=TimeoutStopSec=10 \
-    env HOST=127.0.0.1 PORT="$port" WORKERS=1 "$home/$release/bin/ingest-api" || status=1
+    env HOST=127.0.0.1 PORT="$port" WORKERS=1 "$home/$1/bin/ingest-api" || status=1
   if [ $status = 0 ]; then within 20 healthy "http://127.0.0.1:$port/health" || status=1; fi
   if [ $status != 0 ]; then
     show_log $unit "$since"
     curl --silent --max-time 5 "http://127.0.0.1:$port/health" >&2 || true
   fi
   systemctl stop $unit 2>/dev/null || true
-  [ $status = 0 ] || fail "the new version does not work here"
+  [ $status = 0 ] || fail "$(basename "$1") does not work here"
 }
 
 switch_to() {
@@ -120,7 +122,6 @@ switch_to() {
 # Connections wait in the socket meanwhile. Only a changed socket must be closed.
 restart() {
   local since=$EPOCHSECONDS
-  if [ -z "$release$changed" ] && is_serving; then return; fi
   if ! cmp --silent "$work/units/ingest-api.socket" "$units_folder/ingest-api.socket"; then
     systemctl stop ingest-api.service ingest-api.socket 2>/dev/null || true
   fi
@@ -149,28 +150,36 @@ remove_old_releases() {
     done
 }
 
-# undo STATUS: after a failure, everything as it was; the database's schema goes only forward.
+# undo STATUS: after a failure, everything as it was; but the database's schema goes only forward.
 undo() {
   if [ "$1" = 0 ] || [ -z "$started" ]; then return; fi
-  if [ -n "$before" ]; then restore_units; fi
-  if [[ $started == *switch* ]]; then
-    if [ -n "$before" ]; then
-      switch_to "$before"
-      systemctl daemon-reload
-      systemctl reset-failed ingest-api.service ingest-api.socket
-      systemctl start ingest-api.socket
-      systemctl restart ingest-api.service
-      within 30 is_serving || echo "The version before is not healthy either." >&2
-    else
-      systemctl stop ingest-api.service ingest-api.socket
-      rm -f "$home/current"
-    fi
-  fi
-  if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
   if [ -n "$before" ]; then
-    forbid_newer_schema
-    echo "Not installed. ${before##*/} goes on." >&2
+    restore_units
+    if [ -f "$work/settings" ]; then cp --archive "$work/settings" "$settings_file"; fi
+    if [ -n "$migrated" ]; then allow_newer_schema; fi
   fi
+  if [[ $started == *switch* ]]; then switch_back; fi
+  if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
+  if [ -z "$before" ]; then return; fi
+  forbid_newer_schema
+  if is_serving; then
+    echo "Not installed. ${before##*/} goes on." >&2
+  else
+    echo "Not installed, and ${before##*/} is not healthy either: journalctl -u ingest-api" >&2
+  fi
+}
+
+switch_back() {
+  if [ -z "$before" ]; then
+    systemctl stop ingest-api.service ingest-api.socket
+    rm -f "$home/current"
+    return
+  fi
+  switch_to "$before"
+  systemctl reset-failed ingest-api.service ingest-api.socket
+  systemctl start ingest-api.socket
+  systemctl restart ingest-api.service
+  within 30 is_serving
 }
 
 # The units as they are, for a return to the version before.

@@ -49,6 +49,7 @@ make_settings() {
     say "settings $settings_file, with new tokens"
     run install -d -o root -g ingest -m 0750 "$settings_folder"
   fi
+  started=settings
   put_and_restart "$settings_file" 0640 root:ingest < <(wanted_settings)
   # Commands that are run in this folder read .env.
   if [ ! -e "$settings_folder/.env" ]; then run ln -s ingest-api.env "$settings_folder/.env"; fi
