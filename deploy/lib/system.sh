@@ -138,9 +138,10 @@ install_units() {
   run systemctl daemon-reload
 }
 
-# A folder that is told for the first time is made; one that is known, and gone, is a disk that is gone.
 allow_backup_folder() {
-  if [ -n "$backup_dir" ]; then run install -d -o ingest -g ingest -m 0700 "$backup_dir"; fi
+  if [ -n "$backup_dir" ] && [ ! -e "$backup_dir/.ingest-backup" ]; then
+    run install -d -o ingest -g ingest -m 0700 "$backup_dir"
+  fi
   put "$units_folder/ingest-api-backup.service.d/folder.conf" 0644 <<END
 # Written by install, for BACKUP_DIR.
 [Unit]
@@ -165,14 +166,18 @@ init_backup_folder() {
 }
 
 enable_units() {
-  local units=(ingest-api.socket ingest-api.service ingest-api-fsck.timer)
-  if [ -n "$(setting RETENTION)" ]; then units+=(ingest-api-prune.timer); fi
-  if [ -n "$(setting BACKUP_DIR)" ]; then units+=(ingest-api-backup.timer); fi
-  run systemctl enable --now --quiet "${units[@]}"
-  if [ "$(setting QUEUE_BACKEND)" = redis ]; then
-    run systemctl enable --now --quiet ingest-api-relay
-    if [ -n "$release$changed" ]; then run systemctl restart ingest-api-relay; fi
-  elif systemctl is-enabled --quiet ingest-api-relay 2>/dev/null; then
-    run systemctl disable --now --quiet ingest-api-relay
+  run systemctl enable --now --quiet ingest-api.socket ingest-api.service ingest-api-fsck.timer
+  enable_where ingest-api-prune.timer "$(setting RETENTION)"
+  enable_where ingest-api-backup.timer "$(setting BACKUP_DIR)"
+  enable_where ingest-api-relay.service "$(setting QUEUE_BACKEND | grep -x redis || true)"
+  if [ -n "$release$changed" ]; then run systemctl try-restart ingest-api-relay; fi
+}
+
+# enable_where UNIT SETTING: empty, and it is not wanted.
+enable_where() {
+  if [ -n "$2" ]; then
+    run systemctl enable --now --quiet "$1"
+  elif systemctl is-enabled --quiet "$1" 2>/dev/null; then
+    run systemctl disable --now --quiet "$1"
   fi
 }
