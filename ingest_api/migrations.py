@@ -80,7 +80,13 @@ def applied(connection: Connection) -> list[AppliedMigration]:
     rows = queries.list_applied_migrations(connection)
     known = {migration.version: migration for migration in available()}
     for row in rows:
-        _require_unchanged(row, known.get(row.version))
+        if row.version in known:
+            _require_unchanged(row, known[row.version])
+    if unknown := [row for row in rows if row.version not in known]:
+        raise SchemaAhead(
+            f"The database schema is ahead: it has {unknown[0].name}, which this version does not "
+            "know. Install the version that made it, or a newer one"
+        )
     return rows
 
 
@@ -114,13 +120,11 @@ def require_current(connection: Connection, *, allow_newer: bool = False) -> Non
     except SchemaAhead as error:
         if not allow_newer:
             raise
+        _require_complete(connection)
         _log.warning("%s; going on, because of ALLOW_NEWER_SCHEMA", error)
         return
     if waiting:
-        raise SchemaBehind(
-            f"The database schema is behind: {waiting[0].name} is not applied. "
-            "Run: flask ingest migrate"
-        )
+        raise _behind(waiting[0])
 
 
 def refuse_old_schema(connection: Connection) -> None:
@@ -202,12 +206,21 @@ def _require_supported_server(connection: Connection) -> None:
         )
 
 
-def _require_unchanged(row: AppliedMigration, migration: Migration | None) -> None:
-    if migration is None:
-        raise SchemaAhead(
-            f"The database schema is ahead: it has {row.name}, which this version does not "
-            "know. Install the version that made it, or a newer one"
-        )
+def _require_complete(connection: Connection) -> None:
+    """What is ahead may lack something as well, where two versions took turns."""
+    done = {row.version for row in queries.list_applied_migrations(connection)}
+    for migration in available():
+        if migration.version not in done:
+            raise _behind(migration)
+
+
+def _behind(migration: Migration) -> SchemaBehind:
+    return SchemaBehind(
+        f"The database schema is behind: {migration.name} is not applied. Run: flask ingest migrate"
+    )
+
+
+def _require_unchanged(row: AppliedMigration, migration: Migration) -> None:
     if migration.sha256 != row.sha256:
         raise SchemaError(
             f"Migration {row.name} was edited after it was applied (on {row.applied_at:%Y-%m-%d})."

@@ -271,7 +271,7 @@ def test_it_starts_on_a_schema_that_is_ahead_when_it_is_allowed_to(start_service
     assert (fsck.returncode, fsck.stdout.count("clean")) == (0, 1)
 
 
-@pytest.mark.parametrize("damage", [EDITED, BEHIND])
+@pytest.mark.parametrize("damage", [EDITED, BEHIND, f"{BEHIND}; {AHEAD}", f"{EDITED}; {AHEAD}"])
 def test_no_other_schema_is_ever_allowed(tmp_path, database_url: str, damage: str) -> None:
     _execute(database_url, damage)
     service = Service(tmp_path, database_url, ALLOW_NEWER_SCHEMA="true").start(wait=False)

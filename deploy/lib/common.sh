@@ -1,4 +1,4 @@
-# What install and uninstall share: where things are, how they speak, how they change files.
+# What the scripts share: where things are, how they speak, how they change files.
 # shellcheck shell=bash disable=SC2034,SC2154  # names of those who source this, and theirs
 
 home=/opt/ingest-api
@@ -29,8 +29,9 @@ run() {
   "$@"
 }
 
-# put FILE MODE [OWNER:GROUP]: standard input becomes the file, at once and whole. `wrote` is empty when
-# it was so already.
+# put FILE MODE [OWNER:GROUP]: standard input becomes the file, at once and whole, or it fails and the file
+# is as it was: also on a full disk, and where errors are not looked at. `wrote` is empty when it was so
+# already.
 put() {
   local file=$1 mode=$2 owner=${3:-root:root} new
   wrote=""
@@ -39,10 +40,12 @@ put() {
   wrote=yes
   if [ -n "$dry_run" ]; then echo "would write: $file"; return; fi
   mkdir -p "$(dirname "$file")"
-  (umask 077; printf %s "${new%.}" > "$file.new")
-  chmod "$mode" "$file.new"
-  chown "$owner" "$file.new"
-  mv "$file.new" "$file"
+  if ! { (umask 077; printf %s "${new%.}" > "$file.new") && chmod "$mode" "$file.new" &&
+    chown "$owner" "$file.new" && sync "$file.new" && mv "$file.new" "$file"; }; then
+    rm -f "$file.new"
+    echo "${0##*/}: $file could not be written" >&2
+    return 1
+  fi
   echo "wrote $file"
 }
 
@@ -66,11 +69,23 @@ require_root() {
   [ -d /run/systemd/system ] || fail "systemd does not run here"
 }
 
+require_alone() {
+  exec 9>/run/ingest-api-install.lock
+  flock --nonblock 9 || fail "another install, restore or uninstall is running"
+}
+
+# A command as the service's user, with its settings and nothing of ours: an exported DATABASE_URL would
+# win over theirs.
+as_service() {
+  (cd "$settings_folder" && exec env --ignore-environment PATH="$PATH" HOME="$state_folder" \
+    PYTHONUTF8=1 runuser -u ingest -- env "$@")
+}
+
 # healthy URL [CURL OPTION...]: does it answer that uploads can be stored?
 healthy() {
   local url=$1
   shift
-  curl --silent --fail --max-time 5 "$@" "$url" >/dev/null
+  curl --silent --fail --noproxy '*' --max-time 5 "$@" "$url" >/dev/null
 }
 
 # within SECONDS COMMAND...: try until it succeeds.

@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154  # names of common.sh and install
 
 tls=$settings_folder/tls
+last=$home/site.conf  # the site as it was installed: what differs from it is an operator's work
 enabled=/etc/nginx/sites-enabled
 
 install_site() {
@@ -20,6 +21,7 @@ install_site() {
     cp "$work/site.before" "$site" 2>/dev/null || rm -f "$enabled/ingest-api.conf"
     fail "nginx does not take the new site; it goes on with what it had"
   fi
+  if cmp --silent "$site" "$work/site.conf"; then put "$last" 0644 < "$work/site.conf"; fi
   systemctl enable --quiet nginx
   systemctl reload-or-restart nginx
   within 10 healthy "https://$server_name/health" --insecure --resolve "$server_name:443:127.0.0.1" ||
@@ -28,17 +30,20 @@ install_site() {
 
 # One of its own, so that nginx can start. certbot's takes its place: see the guide.
 make_certificate() {
+  if [ -L "$tls/fullchain.pem" ]; then return; fi  # certbot's
   if [ -f "$tls/fullchain.pem" ] && ! is_outdated "$tls/fullchain.pem"; then return; fi
+  local kind=DNS
+  if [[ $server_name =~ ^[0-9.]+$ ]]; then kind=IP; fi
   run install -d -m 0700 "$tls"
   quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
-    -subj "/CN=$server_name" -addext "subjectAltName=DNS:$server_name" \
+    -subj "/CN=$server_name" -addext "subjectAltName=$kind:$server_name" \
     -keyout "$tls/privkey.pem" -out "$tls/fullchain.pem"
 }
 
 # One of ours, signed by itself, for another name.
 is_outdated() {
-  if [ -L "$1" ] || ! openssl verify -CAfile "$1" "$1" >/dev/null 2>&1; then return 1; fi
-  ! openssl x509 -in "$1" -noout -checkhost "$server_name" | grep -q 'does match'
+  if ! openssl verify -CAfile "$1" "$1" >/dev/null 2>&1; then return 1; fi
+  ! openssl x509 -in "$1" -noout -ext subjectAltName | grep -qwF "$server_name"
 }
 
 # Every recorder keeps a connection; Debian's nginx takes 768 a worker. (worker_rlimit_nofile would need
@@ -59,9 +64,9 @@ END
   fi
 }
 
-# What an operator, or certbot, has changed in the site stays.
+# What an operator, or certbot, has changed in the site stays, and the new one is laid beside it.
 put_site() {
-  local last=$home/site.conf text=$work/site.conf
+  local text=$work/site.conf
   site_text > "$text"
   if [ -f "$site" ] && ! cmp --silent "$site" "$last" && ! cmp --silent "$site" "$text"; then
     if cmp --silent "$text" "$last"; then return; fi
@@ -69,8 +74,8 @@ put_site() {
     echo "$site was changed by hand and is left alone; the new one is $site.new"
     return
   fi
+  run rm -f "$site.new"
   put "$site" 0644 < "$text"
-  put "$last" 0644 < "$text"
   if [ ! -e "$enabled/ingest-api.conf" ]; then run ln --symbolic --force "$site" "$enabled/"; fi
 }
 

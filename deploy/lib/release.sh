@@ -10,7 +10,9 @@ begin() {
   release=""   # the new version; empty when that is what serves already
   keep_units
   cp --archive "$settings_file" "$work/settings" 2>/dev/null || true
-  trap 'status=$?; set +e; undo "$status"; rm -rf "$work"; exit "$((status > 2 ? 1 : status))"' EXIT
+  # Whoever presses Ctrl-C once more does not interrupt the way back.
+  trap 'status=$?; trap "" HUP INT TERM; trap - ERR; set +e; undo "$status"; rm -rf "$work"
+    exit "$((status > 2 ? 1 : status))"' EXIT
   trap 'exit 130' HUP INT TERM
 }
 
@@ -40,7 +42,8 @@ make_release() {
 
 pip() { "$home/$release/bin/pip" --disable-pip-version-check "$@"; }
 
-# Always the same file for the same sources, so that it can be told whether it is installed already.
+# Always the same file for the same sources (and setuptools), so that it can be told whether it is
+# installed already.
 build_wheel() {
   local source=$work/source
   say "wheel of this checkout"
@@ -61,7 +64,10 @@ install_release() {
     echo "would check the new version, migrate, try it, switch to it, restart, check its health"
     return
   fi
-  if [ -z "$release$changed" ] && is_serving; then return; fi
+  if [ -z "$release$changed" ] && is_serving; then
+    started=""
+    return
+  fi
   check_release "${release:-$before}"
   rehearse "${release:-$before}"
   started="$started switch"
@@ -91,14 +97,13 @@ check_release() {
   esac
 }
 
-as_service() { (cd "$settings_folder" && runuser -u ingest -- env HOME="$state_folder" "$@"); }
-
 # rehearse RELEASE: the new version, beside the old one, with the same settings and the same limits as a unit of ours
 # (systemd finds the hardening by the unit's name), until it says that it could store uploads.
 rehearse() {
   local port unit=ingest-api-rehearsal status=0 since=$EPOCHSECONDS
   port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   say "trial on port $port"
+  systemctl stop $unit 2>/dev/null || true  # of an install that was killed
   systemctl reset-failed $unit 2>/dev/null || true
   systemd-run --quiet --unit=$unit --service-type=notify --property=User=ingest \
     --property=EnvironmentFile="$settings_file" --property=LimitNOFILE=65536 \
@@ -122,7 +127,7 @@ switch_to() {
 # Connections wait in the socket meanwhile. Only a changed socket must be closed.
 restart() {
   local since=$EPOCHSECONDS
-  if ! cmp --silent "$work/units/ingest-api.socket" "$units_folder/ingest-api.socket"; then
+  if has_other_socket; then
     systemctl stop ingest-api.service ingest-api.socket 2>/dev/null || true
   fi
   systemctl start ingest-api.socket || fail "ingest-api.socket: systemctl status ingest-api.socket"
@@ -139,6 +144,10 @@ show_log() {
   journalctl --quiet --unit="$1" --since="@$2" --lines=40 --output=cat >&2
 }
 
+has_other_socket() {
+  ! cmp --silent "$work/units/ingest-api.socket" "$units_folder/ingest-api.socket"
+}
+
 is_serving() { healthy http://localhost/health --unix-socket "$socket"; }
 
 # Those that a return needs, and no more.
@@ -153,10 +162,11 @@ remove_old_releases() {
 # undo STATUS: after a failure, everything as it was; but the database's schema goes only forward.
 undo() {
   if [ "$1" = 0 ] || [ -z "$started" ]; then return; fi
+  systemctl stop ingest-api-rehearsal 2>/dev/null
+  if [ -n "$release" ] && [[ $started != *switch* ]]; then rm -rf "${home:?}/$release"; fi  # makes room
   if [ -n "$before" ]; then
     restore_units
-    if [ -f "$work/settings" ]; then cp --archive "$work/settings" "$settings_file"; fi
-    if [ -n "$migrated" ]; then allow_newer_schema; fi
+    restore_settings
   fi
   if [[ $started == *switch* ]]; then switch_back; fi
   if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
@@ -169,6 +179,18 @@ undo() {
   fi
 }
 
+restore_settings() {
+  if [ ! -f "$work/settings" ]; then return; fi
+  put "$settings_file" 0640 root:ingest < <(
+    if [ -n "$migrated" ]; then
+      grep -v '^ALLOW_NEWER_SCHEMA=' "$work/settings"
+      echo ALLOW_NEWER_SCHEMA=true
+    else
+      cat "$work/settings"
+    fi
+  )
+}
+
 switch_back() {
   if [ -z "$before" ]; then
     systemctl stop ingest-api.service ingest-api.socket
@@ -176,6 +198,8 @@ switch_back() {
     return
   fi
   switch_to "$before"
+  systemctl stop ingest-api.service
+  if has_other_socket; then systemctl stop ingest-api.socket; fi
   systemctl reset-failed ingest-api.service ingest-api.socket
   systemctl start ingest-api.socket
   systemctl restart ingest-api.service
@@ -189,22 +213,28 @@ keep_units() {
 }
 
 restore_units() {
-  find "$units_folder" -maxdepth 1 -name 'ingest-*' -exec rm -r {} +
+  local file
   cp --archive "$work/units/." "$units_folder/"
+  find "$units_folder" -name '*.conf' -path '*/ingest-*' -o -name 'ingest-*.*' -type f |
+    while read -r file; do
+      if [ ! -e "$work/units/${file#"$units_folder/"}" ]; then rm "$file"; fi
+    done
   systemctl daemon-reload
 }
 
 # The version before would refuse to start on a schema that the new one has migrated, also after a power
 # cut in the middle of this. Migrations only add, so that it can work with it.
 allow_newer_schema() {
-  if [ -n "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
-  put "$settings_file" 0640 root:ingest < <(cat "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
+  if [ "$(setting ALLOW_NEWER_SCHEMA)" = true ]; then return; fi
+  put "$settings_file" 0640 root:ingest \
+    < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
 }
 
 # As soon as the version that serves knows the schema.
 forbid_newer_schema() {
   if [ -z "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
-  if as_service ALLOW_NEWER_SCHEMA=false "$home/current/bin/ingest-api" --check >/dev/null 2>&1; then
+  if as_service ALLOW_NEWER_SCHEMA=false "$home/current/bin/flask" ingest migrate --status \
+    >/dev/null 2>&1; then
     put "$settings_file" 0640 root:ingest < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file")
   fi
 }

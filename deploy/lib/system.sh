@@ -4,25 +4,26 @@
 require_system() {
   require_root
   command -v apt-get >/dev/null || fail "this needs Debian 12, Ubuntu 24.04 or newer (apt-get)"
-  exec 9>/run/ingest-api-install.lock
-  flock --nonblock 9 || fail "another install is running"
+  require_alone
 }
 
 install_packages() {
   local wanted=(ca-certificates curl openssl python3 python3-venv postgresql-client) missing=() name
   if [ -n "$postgres" ]; then wanted+=(postgresql); fi
   if [ -n "$nginx" ]; then wanted+=(nginx); fi
-  if [ -n "$with_redis" ]; then wanted+=(redis-server); fi
+  if [[ -n $with_redis && $redis_url == *@(127.0.0.1|localhost)* ]]; then wanted+=(redis-server); fi
   for name in "${wanted[@]}"; do
     if ! dpkg-query --show --showformat='${Status}' "$name" 2>/dev/null | grep -q 'ok installed'; then
       missing+=("$name")
     fi
   done
-  if [ ${#missing[@]} = 0 ]; then return; fi
-  say "packages: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a
-  quietly apt-get update
-  quietly apt-get install --yes --no-install-recommends "${missing[@]}"
+  if [ ${#missing[@]} != 0 ]; then
+    say "packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a
+    quietly apt-get update
+    # A new machine may be upgrading itself in its first minutes.
+    quietly apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "${missing[@]}"
+  fi
   if [ -n "$dry_run" ]; then return; fi
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "Python 3.11 or newer is needed, this is $(python3 --version)"
@@ -49,11 +50,22 @@ make_settings() {
     say "settings $settings_file, with new tokens"
     run install -d -o root -g ingest -m 0750 "$settings_folder"
   fi
-  started=settings
+  if [ -z "$dry_run" ]; then started=settings; fi
+  require_plain_settings
   put_and_restart "$settings_file" 0640 root:ingest < <(wanted_settings)
   # Commands that are run in this folder read .env.
   if [ ! -e "$settings_folder/.env" ]; then run ln -s ingest-api.env "$settings_folder/.env"; fi
   put /usr/local/bin/ingest 0755 < "$deploy/ingest"
+}
+
+# systemd and the commands read this file, each in its own way: only what both read alike may be in it.
+require_plain_settings() {
+  local storage line
+  line=$(wanted_settings | grep -nE -m 1 "^[^#].*([\"'\$\\]| #|"$'\r'")" || true)
+  [ -z "$line" ] || fail "$settings_file: without quotes, \$, \\ and comments behind values: ${line%%=*}"
+  storage=$(setting AUDIO_STORAGE_DIR)
+  [[ ${storage:-$state_folder/audio} =~ ^$state_folder/[A-Za-z0-9._/-]+$ ]] ||
+    fail "AUDIO_STORAGE_DIR must be in $state_folder, which is what the units may write: mount the disk there"
 }
 
 # What is there, or what a new machine gets, with what the options say instead of what it said.
@@ -64,8 +76,11 @@ wanted_settings() {
   if [ -n "$retention" ]; then options+=("RETENTION=$retention"); fi
   if [ -n "$backup_dir" ]; then options+=("BACKUP_DIR=$backup_dir"); fi
   if [ -n "$with_redis" ]; then
-    options+=(QUEUE_BACKEND=redis "REDIS_URL=${REDIS_URL:-redis://127.0.0.1:6379/0}")
+    options+=(QUEUE_BACKEND=redis "REDIS_URL=$redis_url")
   fi
+  # So that an upgrade, which is `deploy/install` alone, does not bring in what was not wanted.
+  if [ -z "$nginx" ]; then options+=(NGINX=no); fi
+  if [ -z "$postgres" ]; then options+=(POSTGRES=no); fi
   if [ -z "$postgres" ] && [ -n "${DATABASE_URL:-}" ]; then options+=("DATABASE_URL=$DATABASE_URL"); fi
   for option in "${options[@]}"; do
     if ! grep -qxF "$option" <<< "$present"; then
@@ -85,7 +100,7 @@ new_settings() {
   fi
   cat <<END
 # Settings of the ingest API: README.md, "Settings". After a change: systemctl restart ingest-api
-# NAME=value, without quotes. Only root and the service may read this.
+# NAME=value, without quotes, $, and comments behind a value. Only root and the service may read this.
 DATABASE_URL=$url
 ADMIN_TOKEN=$(openssl rand -hex 24)
 INTERNAL_TOKEN=$(openssl rand -hex 24)
@@ -114,7 +129,7 @@ as_postgres() { (cd / && runuser -u postgres -- "$@"); }
 
 # So that a restart of Redis loses no consumer group, and a full one refuses instead of forgetting.
 make_redis() {
-  if [ -z "$with_redis" ] || [ -n "$dry_run" ]; then return; fi
+  if [ -n "$dry_run" ] || ! [[ -n $with_redis && $redis_url == *@(127.0.0.1|localhost)* ]]; then return; fi
   systemctl enable --now --quiet redis-server
   within 10 redis-cli ping >/dev/null || fail "Redis does not start: journalctl -u redis-server"
   if [ "$(redis-cli config get appendonly maxmemory-policy | sort | tr '\n' ' ')" != \
