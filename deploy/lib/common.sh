@@ -10,7 +10,7 @@ drop_ins=$units_folder/ingest-.service.d
 site=/etc/nginx/sites-available/ingest-api.conf
 socket=/run/ingest-api/ingest-api.sock
 dry_run=""
-changed=""  # when the service must be restarted
+pending=$home/restart-pending  # a file that is there until the service was restarted
 wrote=""
 
 say() { echo "==> $*"; }
@@ -52,7 +52,7 @@ put() {
 # As `put`, for what the service must be restarted for.
 put_and_restart() {
   put "$@"
-  if [ -n "$wrote" ]; then changed=yes; fi
+  if [ -n "$wrote" ] && [ -z "$dry_run" ]; then touch "$pending"; fi
 }
 
 # As `run`, and its output is only of interest when it fails.

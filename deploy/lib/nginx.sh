@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2154  # names of common.sh and install
 
 tls=$settings_folder/tls
+reload=""
 last=$home/site.conf  # the site as it was installed: what differs from it is an operator's work
 enabled=/etc/nginx/sites-enabled
 
@@ -23,7 +24,8 @@ install_site() {
   fi
   if cmp --silent "$site" "$work/site.conf"; then put "$last" 0644 < "$work/site.conf"; fi
   systemctl enable --quiet nginx
-  systemctl reload-or-restart nginx
+  # A reload closes connections that recorders keep: only when there is something new.
+  if [ -n "$reload" ] || ! systemctl is-active --quiet nginx; then systemctl reload-or-restart nginx; fi
   within 10 healthy "https://$server_name/health" --insecure --resolve "$server_name:443:127.0.0.1" ||
     fail "the service is healthy, but not through nginx: see /var/log/nginx/error.log"
 }
@@ -38,6 +40,7 @@ make_certificate() {
   quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
     -subj "/CN=$server_name" -addext "subjectAltName=$kind:$server_name" \
     -keyout "$tls/privkey.pem" -out "$tls/fullchain.pem"
+  reload=yes
 }
 
 # One of ours, signed by itself, for another name.
@@ -76,6 +79,7 @@ put_site() {
   fi
   run rm -f "$site.new"
   put "$site" 0644 < "$text"
+  reload=$reload$wrote
   if [ ! -e "$enabled/ingest-api.conf" ]; then run ln --symbolic --force "$site" "$enabled/"; fi
 }
 

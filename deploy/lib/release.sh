@@ -4,8 +4,9 @@
 
 begin() {
   work=$(mktemp -d)
+  if [ ! -d "$home" ]; then run mkdir "$home"; fi
   started=""   # what must be undone if anything fails from here on
-  migrated=""
+  migrated="" restarted=""
   before=$(readlink "$home/current" || true)
   release=""   # the new version; empty when that is what serves already
   keep_units
@@ -64,15 +65,18 @@ install_release() {
     echo "would check the new version, migrate, try it, switch to it, restart, check its health"
     return
   fi
-  if [ -z "$release$changed" ] && is_serving; then
+  if [ -z "$release" ] && [ ! -e "$pending" ] && is_serving; then
     started=""
     return
   fi
   check_release "${release:-$before}"
   rehearse "${release:-$before}"
   started="$started switch"
+  touch "$pending"  # for the next run, if this one is killed from here on
   if [ -n "$release" ]; then switch_to "$release"; fi
   restart
+  rm -f "$pending"
+  restarted=yes
   started=""
   forbid_newer_schema
   remove_old_releases
@@ -169,6 +173,7 @@ undo() {
     restore_settings
   fi
   if [[ $started == *switch* ]]; then switch_back; fi
+  rm -f "$pending"
   if [ -n "$release" ]; then rm -rf "${home:?}/$release"; fi
   if [ -z "$before" ]; then return; fi
   forbid_newer_schema

@@ -185,7 +185,7 @@ enable_units() {
   enable_where ingest-api-prune.timer "$(setting RETENTION)"
   enable_where ingest-api-backup.timer "$(setting BACKUP_DIR)"
   enable_where ingest-api-relay.service "$(setting QUEUE_BACKEND | grep -x redis || true)"
-  if [ -n "$release$changed" ]; then run systemctl try-restart ingest-api-relay; fi
+  if [ -n "$restarted" ]; then run systemctl try-restart ingest-api-relay; fi
 }
 
 # enable_where UNIT SETTING: empty, and it is not wanted.
