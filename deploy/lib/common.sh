@@ -36,6 +36,10 @@ put() {
   local file=$1 mode=$2 owner=${3:-root:root} new
   wrote=""
   new=$(cat; echo .)
+  if [ "$new" = . ]; then
+    echo "${0##*/}: nothing is there to be written to $file" >&2
+    return 1
+  fi
   if [ "$new" = "$(cat "$file" 2>/dev/null; echo .)" ]; then return; fi
   wrote=yes
   if [ -n "$dry_run" ]; then echo "would write: $file"; return; fi

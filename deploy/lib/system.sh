@@ -146,7 +146,11 @@ install_units() {
     put_and_restart "$units_folder/${file#"$deploy/systemd/"}" 0644 < "$file"
   done
   if [ -n "$(setting BACKUP_DIR)" ]; then allow_backup_folder "$(setting BACKUP_DIR)"; fi
-  if [ -z "$postgres" ]; then allow_network; fi
+  if [ -z "$postgres" ]; then
+    allow_network
+  elif [ -f "$drop_ins/network.conf" ]; then
+    run rm "$drop_ins/network.conf"
+  fi
   put /etc/systemd/journald.conf.d/ingest-api.conf 0644 < "$deploy/journald.conf"
   if [ -n "$wrote" ]; then run systemctl restart systemd-journald; fi
   put /usr/share/doc/ingest-api/README.md 0644 < "$deploy/README.md"
