@@ -24,9 +24,9 @@ from deploy_test.lab import Lab
 from deploy_test.report import Failed, Report, line
 from deploy_test.rootfs import RootFileSystems
 from deploy_test.scenario_backup import backup
-from deploy_test.scenario_faults import faults
+from deploy_test.scenario_faults import faults, reboot
 from deploy_test.scenario_install import install
-from deploy_test.scenario_reboot import reboot
+from deploy_test.scenario_options import options
 from deploy_test.scenario_slow import slow
 from deploy_test.scenario_uninstall import uninstall
 from deploy_test.scenario_units import units
@@ -36,10 +36,21 @@ from deploy_test.site import PORTS
 
 PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "git")
 PASSED, FAILED, NOT_RUN = range(3)
-# In this order on one machine; the last but one goes on to a second.
+# In this order on one machine; `backup` goes on to a second, and `options` has a third.
 SCENARIOS: dict[str, Callable[[Lab], None]] = {
     scenario.__name__: scenario
-    for scenario in (install, upload, units, reboot, upgrade, faults, slow, backup, uninstall)
+    for scenario in (
+        install,
+        upload,
+        units,
+        reboot,
+        upgrade,
+        faults,
+        slow,
+        backup,
+        uninstall,
+        options,
+    )
 }
 
 

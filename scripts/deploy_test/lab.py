@@ -48,8 +48,7 @@ class Lab:
     def fresh_site(self) -> Site:
         """A machine that was never used, booted, with a checkout; the one before is switched off:
         they would share their ports."""
-        if self._site is not None:
-            self._site.machine.power_off()
+        self.leave_site()
         self._machines += 1
         root = self._files.copy(f"test-deploy-{self._machines}")
         machine = self._stack.enter_context(Machine(root, self._files.mounts()))
@@ -59,6 +58,12 @@ class Lab:
         self.report.say(f"machine {self._machines} booted in {time.monotonic() - started:.0f} s")
         self._site.bring_checkout()
         return self._site
+
+    def leave_site(self) -> None:
+        """What comes next gets a machine that was never used."""
+        if self._site is not None:
+            self._site.machine.power_off()
+        self._site = None
 
     def installed_site(self) -> Site:
         """The machine that runs, with the service on it."""

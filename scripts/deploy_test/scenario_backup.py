@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -25,12 +27,16 @@ def backup(lab: Lab) -> None:
         known = _back_up(lab, site, step)
         made = _latest(site)
         step.saw(f"{made.name}, {len(_listed(made))} files, {len(known.acknowledged())} before it")
-    if step.passed:
-        second = lab.fresh_site()
-        lab.evidence = Evidence()
-        if _restore(lab, site, second):
-            lab.evidence = known
-            _look_at_it(lab, second)
+    if not step.passed:
+        return
+    second = lab.fresh_site()
+    lab.evidence = Evidence()
+    if _restore(lab, site, second):
+        lab.evidence = known
+        _look_at_it(lab, second)
+        _refuses(lab, second)
+        _replaces(lab, second)
+        _takes_uploads(lab, second)
 
 
 def _restore(lab: Lab, first: Site, second: Site) -> bool:
@@ -43,8 +49,7 @@ def _restore(lab: Lab, first: Site, second: Site) -> bool:
         second.let_root_look()
         _carry(first, second)
         second.machine.run("chown", "-R", "ingest:", BACKUPS)  # as the guide has it
-        folder = f"{BACKUPS}/{_latest(second).name}"
-        said = second.machine.run(f"{SOURCE}/deploy/restore", "--yes", folder).stdout
+        said = _put_back(second).stdout
         step.saw(*(line for line in said.splitlines() if line.startswith("restored ")))
         second.wait_until_healthy()
     return step.passed
@@ -54,6 +59,45 @@ def _look_at_it(lab: Lab, site: Site) -> None:
     with lab.report.step("backup: what was restored is what the backup lists") as step:
         _require_restored(site, _listed(_latest(site)), step)
         lab.evidence.require_all(site, step)
+
+
+def _refuses(lab: Lab, site: Site) -> None:
+    with lab.report.step("backup: restored over chunks, or devices, only with --replace") as step:
+        _require_refused(site, step)
+        with psycopg.connect(site.database_url) as connection:
+            connection.execute("TRUNCATE audio_chunks CASCADE")
+        site.add_device()
+        _require_refused(site, step)
+    with lab.report.step("backup: a damaged one leaves all as it was") as step:
+        dump = _latest(site) / "database.dump"
+        whole = dump.read_bytes()
+        dump.write_bytes(whole[: len(whole) // 2] + b"damaged" + whole[len(whole) // 2 :])
+        try:
+            _require_refused(site, step, "--replace", "--with-settings")
+        finally:
+            dump.write_bytes(whole)
+
+
+def _replaces(lab: Lab, site: Site) -> None:
+    name = "backup: --replace keeps the database, --with-settings takes those of the backup"
+    with lab.report.step(name) as step:
+        before, token = _state(site), site.setting("ADMIN_TOKEN")
+        _put_back(site, "--replace", "--with-settings")
+        kept = [name for name in _databases(site) if name.startswith("ingest_before_")]
+        require(len(kept) == 1, f"databases: {_databases(site)}")
+        require(_devices(site, kept[0]) == before.devices, f"other devices are in {kept[0]}")
+        step.saw(f"{kept[0]} has the {len(before.devices)} devices of before")
+        restored = f"ADMIN_TOKEN={site.setting('ADMIN_TOKEN')}"
+        listed = (_latest(site) / "settings.env").read_text().splitlines()
+        require(restored in listed, "the settings are not those of the backup")
+        require(token != site.setting("ADMIN_TOKEN"), "both machines had the same settings")
+        site.wait_until_healthy()
+        _require_restored(site, _listed(_latest(site)), step)
+        site.new_recorder()
+        step.saw("the backup's admin token is accepted")
+
+
+def _takes_uploads(lab: Lab, site: Site) -> None:
     with lab.report.step("backup: the second machine takes uploads") as step:
         told = send_one(lab, site, site.add_device(), number=1)
         lab.evidence.require_all(site, step)
@@ -74,6 +118,50 @@ def _back_up(lab: Lab, site: Site, step: Step) -> Evidence:
     fleet.require_all_accepted()
     lab.evidence.require_all(site, step)
     return lab.evidence.at(before)
+
+
+def _put_back(site: Site, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    folder = f"{BACKUPS}/{_latest(site).name}"
+    return site.machine.run(f"{SOURCE}/deploy/restore", "--yes", *options, folder, check=check)
+
+
+def _require_refused(site: Site, step: Step, *options: str) -> None:
+    before = _state(site)
+    done = _put_back(site, *options, check=False)
+    said = f"{done.stdout}{done.stderr}".strip()
+    require(done.returncode == 1, f"{options} exits {done.returncode}: {said[-1000:]}")
+    site.wait_until_healthy()
+    require(_state(site) == before, f"{options}: databases or settings are others: {said[-1000:]}")
+    step.saw(f"exit 1: {said.splitlines()[-1]}")
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a restore that is refused must leave as it was."""
+
+    settings: str
+    databases: list[str]
+    devices: set[str]
+    chunks: int
+
+
+def _state(site: Site) -> _State:
+    with psycopg.connect(site.database_url) as connection:
+        chunks = connection.execute("SELECT count(*) FROM audio_chunks").fetchone()
+    return _State(
+        site.settings.read_text(), _databases(site), _devices(site), chunks[0] if chunks else 0
+    )
+
+
+def _databases(site: Site) -> list[str]:
+    with psycopg.connect(site.database_url) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database ORDER BY datname").fetchall()
+    return [name for (name,) in rows]
+
+
+def _devices(site: Site, database: str = "ingest") -> set[str]:
+    with psycopg.connect(site.database_url, dbname=database) as connection:
+        return {str(key) for (key,) in connection.execute("SELECT device_id FROM devices")}
 
 
 def _latest(site: Site) -> Path:

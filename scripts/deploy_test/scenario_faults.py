@@ -12,17 +12,22 @@ BEFORE_SECONDS = AFTER_SECONDS = 4
 AWAY_SECONDS = 3
 
 
+def reboot(lab: Lab) -> None:
+    """systemctl reboot under 20 recorders: all comes back by itself, nothing is lost"""
+    _fault(lab, "reboot: systemctl reboot", lambda site: site.machine.reboot(), rate=20.0)
+
+
 def faults(lab: Lab) -> None:
     """kill -9 of gunicorn's master, systemctl stop, a power cut, in mid-upload: nothing is lost"""
-    _fault(lab, "kill -9 of gunicorn's master", _kill_master)
-    _fault(lab, f"systemctl stop, {AWAY_SECONDS} s, start", _stop_and_start)
-    _fault(lab, "a power cut", _cut_the_power)
+    _fault(lab, "faults: kill -9 of gunicorn's master", _kill_master)
+    _fault(lab, f"faults: systemctl stop, {AWAY_SECONDS} s, start", _stop_and_start)
+    _fault(lab, "faults: a power cut", _cut_the_power)
 
 
-def _fault(lab: Lab, name: str, strike: Callable[[Site], None]) -> None:
+def _fault(lab: Lab, name: str, strike: Callable[[Site], None], *, rate: float = 40.0) -> None:
     site = lab.installed_site()
-    with lab.report.step(f"faults: {name}, under the uploads of 20 recorders") as step:
-        fleet = lab.fleet(rate=40.0)
+    with lab.report.step(f"{name}, under the uploads of 20 recorders") as step:
+        fleet = lab.fleet(rate=rate)
         with fleet.uploading():
             time.sleep(BEFORE_SECONDS)
             started = time.monotonic()

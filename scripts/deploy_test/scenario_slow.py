@@ -24,6 +24,9 @@ CONNECT_SECONDS = 30  # in which the slow ones come, one after the other
 SECONDS = 60
 RATE = 25.0  # chunks a second, of the good ones together
 P99_SECONDS = 1.0
+# While the slow ones send: connections to the service, and threads of each of its processes.
+CONNECTIONS = THREADS = 60
+LOOKS = 100
 
 
 def slow(lab: Lab) -> None:
@@ -37,7 +40,7 @@ def slow(lab: Lab) -> None:
         recorders = lab.recorders(GOOD)
         fleet = lab.fleet(GOOD, rate=RATE)
         lab.evidence.include_unknown(SLOW)
-        step.saw(f"before {_threads(site)}")
+        step.saw(f"before {_threads(site)} threads a process")
         with _slow_clients(site, recorders) as told:
             time.sleep(CONNECT_SECONDS)
             _upload(fleet, SECONDS, step, site)
@@ -52,7 +55,7 @@ def _upload(fleet: Fleet, seconds: float, step: Step, site: Site | None = None) 
     with fleet.uploading():
         time.sleep(seconds / 2)
         if site is not None:
-            step.saw(f"in the middle {_threads(site)}", _connections(site))
+            _require_free(site, step)
         time.sleep(seconds / 2)
     of_all = fleet.seconds
     step.saw(
@@ -101,20 +104,34 @@ def _as_json(recorder: Recorder) -> dict[str, str]:
     return {name: str(value) for name, value in vars(recorder).items()}
 
 
-def _threads(site: Site) -> str:
+def _require_free(site: Site, step: Step) -> None:
+    """The slow ones are all here, and nginx keeps them from the service."""
+    threads, (outer, inner) = _threads(site), _connections(site)
+    step.saw(
+        f"in the middle {threads} threads a process, "
+        f"{outer} connections to nginx, {inner} to the service"
+    )
+    require(outer >= SLOW, f"only {outer} connections are open")
+    require(0 < inner < CONNECTIONS, f"{inner} connections to the service, of {CONNECTIONS}")
+    require(max(threads) < THREADS, f"{max(threads)} threads in a process, of {THREADS}")
+
+
+def _threads(site: Site) -> list[int]:
     """Of each process of gunicorn."""
     script = """\
 main=$(systemctl show -P MainPID ingest-api)
 for pid in $main $(cat /proc/$main/task/$main/children); do
-  awk '/^Threads/ {printf "%s ", $2}' /proc/$pid/status
+  awk '/^Threads/ {print $2}' /proc/$pid/status
 done"""
-    return f"threads a process: {site.machine.shell(script)}"
+    return [int(number) for number in site.machine.shell(script).split()]
 
 
-def _connections(site: Site) -> str:
-    counted = site.machine.shell(
-        "ss -Htn state established '( sport = :443 )' | wc -l;"
-        " ss -Hx state established | grep -c ingest-api.sock || true"
-    )
-    outer, inner = counted.split()
-    return f"{outer} connections to nginx, {inner} to the service"
+def _connections(site: Site) -> tuple[int, int]:
+    """To nginx, and to the service: the most of many looks, as those may be short."""
+    outer = site.machine.shell("ss -Htn state established '( sport = :443 )' | wc -l")
+    looks = site.machine.shell(f"""\
+for look in $(seq {LOOKS}); do
+  awk '$6 == "03" && $8 ~ /ingest-api.sock$/' /proc/net/unix | wc -l
+  sleep 0.02
+done""")
+    return int(outer), max(map(int, looks.split()))

@@ -18,6 +18,7 @@ from deploy_test.site import SOURCE, Site
 NEWER = f"{SOURCE}-newer"
 RATE = 10.0
 AFTER_SECONDS = 2
+ALLOWS = "ALLOW_NEWER_SCHEMA=true"  # what lets a version serve on a schema that is ahead of it
 
 
 def upgrade(lab: Lab) -> None:
@@ -36,13 +37,7 @@ def upgrade(lab: Lab) -> None:
         _refuse_setting(lab, site, step)
         _require_serving(site, serving, step)
     _outlives(lab, site, serving)
-    with lab.report.step("upgrade: after all of that, to one that works") as step:
-        _mend(site, f"{before}.post9")
-        with _no_upload_fails(lab, step):
-            site.install(source=NEWER)
-        _require_serving(site, f"{before}.post9", step)
-        left = site.machine.shell("ls /etc/systemd/system/ingest-.service.d")
-        require("newer-schema" not in left, f"what a failed upgrade left is still there: {left}")
+    _to_one_that_works(lab, site, f"{before}.post9")
 
 
 def _to_newer(lab: Lab, site: Site, before: str) -> None:
@@ -55,6 +50,16 @@ def _to_newer(lab: Lab, site: Site, before: str) -> None:
         _require_serving(site, f"{before}.post1", step)
 
 
+def _to_one_that_works(lab: Lab, site: Site, version: str) -> None:
+    with lab.report.step("upgrade: after all of that, to one that works") as step:
+        _mend(site, version)
+        with _no_upload_fails(lab, step):
+            site.install(source=NEWER)
+        _require_serving(site, version, step)
+        require(not _allows_newer_schema(site), f"what failed upgrades left is there: {ALLOWS}")
+        step.saw(f"{ALLOWS} is gone")
+
+
 def _refuse(lab: Lab, site: Site, broken: Broken, version: str, step: Step) -> None:
     """Install it, and hear why not; the service goes on."""
     broken.spoil(_variant(site, version))
@@ -63,10 +68,19 @@ def _refuse(lab: Lab, site: Site, broken: Broken, version: str, step: Step) -> N
     why = [line for line in said.splitlines() if re.search(broken.must_say, line)]
     require(why, f"install does not say why: {said[-1500:]}")
     step.saw(f"exit 1: {why[-1][:200]}")
+    if broken.migrates:
+        require(_allows_newer_schema(site), f"{ALLOWS} is not in the settings")
+        step.saw(ALLOWS)
+    else:
+        require(not _allows_newer_schema(site), f"{ALLOWS} is in the settings")
+
+
+def _allows_newer_schema(site: Site) -> bool:
+    return ALLOWS in site.settings.read_text().splitlines()
 
 
 def _refuse_setting(lab: Lab, site: Site, step: Step) -> None:
-    settings, version = site.root / "etc/ingest-api/ingest-api.env", "9.9.9"
+    settings, version = site.settings, "9.9.9"
     _variant(site, version)
     right = settings.read_text()
     settings.write_text(f"{right}WORKERS=lots\n")

@@ -111,9 +111,13 @@ class Site:
             "cd / && runuser -u postgres -- createuser --superuser root", check=False
         )
 
+    @property
+    def settings(self) -> Path:
+        return self.root / "etc/ingest-api/ingest-api.env"
+
     def setting(self, name: str) -> str:
         """What its settings file says."""
-        for line in (self.root / "etc/ingest-api/ingest-api.env").read_text().splitlines():
+        for line in self.settings.read_text().splitlines():
             if line.startswith(f"{name}="):
                 return line.partition("=")[2]
         raise Failed(f"{name} is not in /etc/ingest-api/ingest-api.env")
