@@ -43,11 +43,7 @@ def test_every_script_refuses_an_option_that_is_not_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_no_script_does_anything_for_others_than_root(name: str) -> None:
-    prefix: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        prefix = NOT_ROOT
-        if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
-            pytest.skip("needs user namespaces")
+    prefix = NOT_ROOT if os.geteuid() == 0 else ()
     arguments = ["/tmp/none/20260128T013000Z"] if name in ("backup", "restore") else []
     command = [*prefix, str(DEPLOY / name), *arguments]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

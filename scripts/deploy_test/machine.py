@@ -27,6 +27,7 @@ _ENVIRON = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
+    "PIP_CACHE_DIR": "/var/cache/pip",
 }
 # Where the way to a package index is not the usual one.
 _HANDED_ON = ("PIP_INDEX_URL", "http_proxy", "https_proxy", "no_proxy")

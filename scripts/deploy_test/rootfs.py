@@ -31,7 +31,7 @@ class RootFileSystems:
         self._folder = folder
         self._downloads = {
             cache / "apt": "/var/cache/apt/archives",
-            cache / "pip": "/root/.cache/pip",
+            cache / "pip": "/var/cache/pip",
         }
 
     @property

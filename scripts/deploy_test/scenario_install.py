@@ -15,7 +15,7 @@ dpkg-query --show
 getent passwd; getent group
 systemctl list-unit-files --no-pager --plain --no-legend
 find /etc /opt /usr /root /srv /var -xdev \\( -path /var/log -o -path /var/lib/systemd \
-  -o -path /var/tmp -o -path /var/cache/apt/archives -o -path /root/.cache \
+  -o -path /var/tmp -o -path /var/cache/apt/archives -o -path /var/cache/pip \
   -o -path /var/lib/postgresql -o -path /var/lib/redis -o -path /var/lib/ingest_api \\) -prune \
   -o -printf '%p %M %u:%g %s %T@\\n' | sort
 """

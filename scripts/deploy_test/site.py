@@ -27,7 +27,7 @@ from ingest_api.tokens import generate_token
 HOST, HTTP_PORT, HTTPS_PORT, INNER_PORT = "127.0.0.1", 80, 443, 8000
 HTTPS, INNER = (HOST, HTTPS_PORT), (HOST, INNER_PORT)
 PORTS = (HTTP_PORT, HTTPS_PORT, 5432, 6379, INNER_PORT)
-SOURCE = "/root/ingest-api"
+SOURCE = "/srv/ingest-api"
 BACKUPS = "/var/backups/ingest-api"
 OPTIONS = ("--server-name", "localhost", "--retention", "90d", "--backup-dir", BACKUPS)
 READY_SECONDS = 60
