@@ -101,9 +101,8 @@ class Site:
     @property
     def database_url(self) -> str:
         """For the role of the system's root, over the socket of its PostgreSQL, from out here."""
-        return (
-            f"postgresql:///ingest?user=root&host=/proc/{self.machine.leader}/root/run/postgresql"
-        )
+        system = Path(f"/proc/{self.machine.leader}/root")  # as the machine sees it
+        return f"postgresql:///ingest?user=root&host={system / 'run/postgresql'}"
 
     def let_root_look(self) -> None:
         """Make that role."""
