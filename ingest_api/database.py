@@ -58,15 +58,16 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 class _Pool(ConnectionPool[BoundedConnection]):
     """A pool that can tell why it has no connection to lend."""
 
-    refusal: Exception | None = None  # of the last attempt to connect, when that failed
+    refusal: Exception | None = None  # why the last attempt to connect that ended has failed
 
     def _connect(self, timeout: float | None = None) -> BoundedConnection:
-        self.refusal = None
         try:
-            return super()._connect(timeout)
+            connection = super()._connect(timeout)
         except Exception as error:
             self.refusal = error
             raise
+        self.refusal = None
+        return connection
 
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
