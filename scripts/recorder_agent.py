@@ -127,7 +127,7 @@ class RecorderAgent:
         response = self._connection.getresponse()
         return response.status, response.read()
 
-    def _send(self, body: bytes, content_length: int) -> None:
+    def _send(self, body: bytes | Iterable[bytes], content_length: int) -> None:
         if self._is_stale():
             self._connection.close()  # http.client opens a new one
         headers = upload_headers(self.recorder, content_length)

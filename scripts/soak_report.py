@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class ProgressLine:
         self._next = 0.0
 
     def __call__(self, seconds: float, tally: Tally, faults: Counter[str]) -> None:
+        self.show(seconds, lambda: _progress(seconds, tally, faults))
+
+    def show(self, seconds: float, line: Callable[[], str]) -> None:
+        """The line of this second, if it is time for one."""
         if self._rewrites:
-            print(
-                f"\r\x1b[K{_progress(seconds, tally, faults)}", end="", file=sys.stderr, flush=True
-            )
+            print(f"\r\x1b[K{line()}", end="", file=sys.stderr, flush=True)
         elif seconds >= self._next:
-            print(_progress(seconds, tally, faults), file=sys.stderr, flush=True)
+            print(line(), file=sys.stderr, flush=True)
             self._next += PROGRESS_SECONDS
 
     def end(self) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import queue_bench
-from queue_bench_download import Case
-from queue_bench_load import Load
-from queue_bench_verdict import Verdict, judge
+from queue_bench import command
+from queue_bench.download import Case
+from queue_bench.load import Load
+from queue_bench.verdict import Verdict, judge
 from queue_support import HttpWorker, upload_chunks
 from support import Service, clean_environ, descendants_of, eventually, is_alive
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = ROOT / "scripts" / "queue_bench.py"
+SCRIPTS = str(ROOT / "scripts")
 CLAIM = ("--only=claim", "--rows=20000", "--claims=50")
 WORK = ("--only=workers", "--chunks=200", "--workers=4", "--kills=2")
 DOWNLOAD = ("--only=download", "--files=20", "--rounds=1", "--seconds=1")
@@ -25,9 +25,11 @@ DOWNLOAD = ("--only=download", "--files=20", "--rounds=1", "--seconds=1")
 
 def _start(folder: Path, *arguments: str, path: str | None = None) -> subprocess.Popen[str]:
     """The program behind scripts/bench-queue, which itself only installs first."""
-    environ = clean_environ(TMPDIR=str(folder)) | ({"PATH": path} if path else {})
+    environ = clean_environ(TMPDIR=str(folder), PYTHONPATH=SCRIPTS) | (
+        {"PATH": path} if path else {}
+    )
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), "--mtu=0", "--serving=1", *arguments],
+        [sys.executable, "-m", "queue_bench", "--mtu=0", "--serving=1", *arguments],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -79,10 +81,10 @@ def test_a_broken_promise_is_the_exit_status(
     found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = found["workers"] | {"kept": False, "lost": 1, "examples": ["lost: a-chunk"]}
-    monkeypatch.setattr(queue_bench.workers, "run", lambda *_: broken)
-    monkeypatch.setattr(queue_bench.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command.workers, "run", lambda *_: broken)
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["bench-queue", "--only=workers"])
-    assert queue_bench.main() == 1
+    assert command.main() == 1
     *_, example, last = capsys.readouterr().out.splitlines()
     assert (example, last) == ("lost: a-chunk", "NOT AS PROMISED")
 

@@ -1,7 +1,7 @@
 """What a download costs: from the service, and from nginx with the very same files, in turn; and
 what the service's answers without a body cost, to see what it is that costs so much.
 
-What is sent, and how: queue_bench_load.py.
+What is sent, and how: load.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from bench_tools.machine import SERVING, cpu_seconds, loopback_mtu, postgres_cpu, service_cpu
+from bench_tools.nginx import Nginx, serving
+from bench_tools.programs import generator
 from local_site import Site, SiteError
-from queue_bench_client import BASE
-from queue_bench_load import Load, Round, generator
-from queue_bench_machine import SERVING, cpu_seconds, loopback_mtu, postgres_cpu, service_cpu
-from queue_bench_nginx import Nginx, serving
-from queue_bench_uploads import Uploads
 
 from ingest_api.tokens import generate_token
+from queue_bench.client import BASE
+from queue_bench.load import Load, Round
+from queue_bench.uploads import Uploads
 
 CONNECTIONS = 16
 SETTLING_SECONDS = 0.3

@@ -1,7 +1,7 @@
 """The load of the download benchmark: the same requests again and again over some connections, as
 cheaply as can be, by wrk if it is installed, else by this module as a program.
 
-    python queue_bench_load.py HOST PORT FILE_OF_REQUESTS CONNECTIONS SECONDS
+    python load.py HOST PORT FILE_OF_REQUESTS CONNECTIONS SECONDS
 
 What is asked for, and what the answers are worth, does not belong here.
 """
@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +21,7 @@ from http.client import HTTPException, HTTPResponse
 from itertools import cycle
 from pathlib import Path
 
-from postgres_programs import die_with_parent
+from bench_tools.programs import generator, outputs_of, python
 
 TIMEOUT_SECONDS = 30
 PROCESSES = 2  # also wrk's threads
@@ -50,11 +47,6 @@ class Round:
     seconds: float
 
 
-def generator() -> str:
-    """Which of the two it will be."""
-    return "wrk" if shutil.which("wrk") else "Python"
-
-
 class Load:
     """The requests, written down for the generator, and sent to one server."""
 
@@ -68,19 +60,9 @@ class Load:
         file.write_text(text)
 
     def send(self, *, connections: int, seconds: float) -> Round:
-        """One round. OSError or ValueError when it cannot be."""
-        commands = self._commands(connections, seconds)
-        running = [
-            subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the benchmark
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  it takes no lock
-            )
-            for command in commands
-        ]
-        outputs = [process.communicate()[0].splitlines()[-1:] for process in running]
-        rounds = [Round(**json.loads(b"".join(output))) for output in outputs]
+        """One round. OSError when it cannot be."""
+        outputs = outputs_of(*self._commands(connections, seconds))
+        rounds = [Round(**json.loads(output.splitlines()[-1])) for output in outputs]
         return Round(
             sum(part.answers for part in rounds),
             sum(part.errors for part in rounds),
@@ -92,7 +74,7 @@ class Load:
             url = f"http://{self._host}:{self._port}"
             options = [f"-t{PROCESSES}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
             return [["wrk", *options, f"--timeout={TIMEOUT_SECONDS}s", f"-s{self._file}", url]]
-        here = [sys.executable, __file__, self._host, str(self._port), str(self._file)]
+        here = python("queue_bench.load", self._host, self._port, self._file)
         return [[*here, str(connections // PROCESSES), str(seconds)]] * PROCESSES
 
 

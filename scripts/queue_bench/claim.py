@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from bench_tools.machine import milliseconds
 from local_site import Site
-from queue_bench_client import InternalClient
-from queue_bench_machine import milliseconds
 
 from ingest_api.database import Connection, Database, statement
 from ingest_api.leases import CROWD, Leases
 from ingest_api.models import FIRST_ID, Claim
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
+from queue_bench.client import InternalClient
 
 DEVICES = 100
 WAITING = 1000

@@ -1,7 +1,6 @@
 """The command `scripts/bench-queue`: its arguments, its parts, its exit status.
 
-What is measured: queue_bench_claim.py, queue_bench_workers.py, queue_bench_download.py. How it is
-told: queue_bench_report.py.
+What is measured: claim.py, workers.py, download.py. How it is told: report.py.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import psycopg
-import queue_bench_claim as claim
-import queue_bench_download as download
-import queue_bench_report as report
-import queue_bench_workers as workers
 from local_postgres import PostgresError
 from local_site import SiteError
+
+from queue_bench import claim, download, report, workers
 
 KEPT, BROKEN, NOT_RUN = range(3)
 
@@ -167,7 +164,3 @@ def _positive(value: str) -> float:
     if not 0 < float(value) < float("inf"):
         raise argparse.ArgumentTypeError("must be above 0")
     return float(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ import time
 from http.client import HTTPException
 from typing import Any
 
-from queue_bench_client import InternalClient, Refused
+from queue_bench.client import InternalClient, Refused
 
 BATCH = 10
 NOTHING_SECONDS = 0.2

@@ -1,5 +1,5 @@
-"""An nginx of the benchmark's own, which serves a folder: what files from this disk cost without
-the service. A configuration to learn from is in deploy/, not here.
+"""An nginx of a benchmark's own, which serves a folder and takes uploads into it: what files cost
+without the service. A configuration to learn from is in deploy/, not here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_site import HOST, SiteError, children_of, free_port
-from postgres_programs import die_with_parent
+
+from bench_tools.programs import start
 
 START_SECONDS = 10
 # `user`: as root nginx would become another user, who cannot look into the folder.
@@ -32,6 +33,8 @@ http {{
     sendfile on;
     tcp_nopush on;
     client_body_temp_path {folder}/nginx-body;
+    client_max_body_size 16m;
+    keepalive_requests 1000000;
     proxy_temp_path {folder}/nginx-proxy;
     fastcgi_temp_path {folder}/nginx-fastcgi;
     uwsgi_temp_path {folder}/nginx-uwsgi;
@@ -40,9 +43,11 @@ http {{
     server {{
         listen {host}:{port};
         root {root};
+        {more}
     }}
 }}
 """
+UPLOADS = "dav_methods PUT; create_full_put_path on; dav_access user:rw group:r;"
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,30 @@ class Nginx:
 
 
 def find_nginx() -> str | None:
-    """The program, which Debian keeps where not every user looks."""
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which("nginx", path=f"{path}{os.pathsep}/usr/sbin")
+    """The program, which Debian keeps where not every user looks: in the sbin beside a bin."""
+    places = [Path(place) for place in os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    places += [place.with_name("sbin") for place in places if place.name == "bin"]
+    return shutil.which("nginx", path=os.pathsep.join(map(str, places)))
+
+
+def takes_uploads(program: str) -> bool:
+    """Whether this nginx was built with the module for WebDAV."""
+    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
+    return "http_dav_module" in said.stderr
 
 
 @contextmanager
-def serving(root: Path, folder: Path) -> Iterator[Nginx | None]:
+def serving(root: Path, folder: Path, *, uploads: bool = False) -> Iterator[Nginx | None]:
     """It serves what is below `root` meanwhile, and has its own files in `folder`; None where
-    nginx is not installed. For the main thread, with which it dies. SiteError."""
+    nginx is not installed. With `uploads` it takes files by PUT (WebDAV), and renames each to its
+    place when all of it is there: both folders must be on one file system. For the main thread,
+    with which it dies. SiteError."""
     program = find_nginx()
     if program is None:
         yield None
         return
     port = free_port()
-    process = _start(program, root, folder, port)
+    process = _start(program, _configure(root, folder, port, UPLOADS if uploads else ""))
     try:
         _wait_for(port, process)
         yield Nginx((HOST, port), process.pid)
@@ -81,16 +95,18 @@ def serving(root: Path, folder: Path) -> Iterator[Nginx | None]:
         process.wait()
 
 
-def _start(program: str, root: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _configure(root: Path, folder: Path, port: int, more: str) -> Path:
     file = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
-    file.write_text(CONFIGURATION.format(user=user, folder=folder, root=root, host=HOST, port=port))
-    return subprocess.Popen(
-        [program, "-p", str(folder), "-e", str(folder / "nginx.log"), "-c", str(file)],
-        start_new_session=True,  # Ctrl-C is for the benchmark
-        # SIGTERM, so that the master ends its workers too.
-        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509  it takes no lock
-    )
+    places = {"folder": folder, "root": root, "host": HOST, "port": port}
+    file.write_text(CONFIGURATION.format(user=user, more=more, **places))
+    return file
+
+
+def _start(program: str, file: Path) -> subprocess.Popen[bytes]:
+    folder = file.parent
+    command = [program, "-p", str(folder), "-e", str(folder / "nginx.log"), "-c", str(file)]
+    return start(command, ending=signal.SIGTERM)  # at which the master ends its workers too
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -1,16 +1,13 @@
 """How many chunks a fleet of worker processes gets done, while some of them are killed in mid-work
 and recorders go on uploading; and whether each was done, once, with the bytes that were uploaded.
 
-What one worker does: queue_bench_worker.py. What is right: queue_bench_verdict.py.
+What one worker does: worker.py. What is right: verdict.py.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -18,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from local_postgres import die_with_parent
+from bench_tools.machine import SERVING, loopback_mtu, milliseconds
+from bench_tools.programs import python, start
 from local_site import Site, SiteError
-from queue_bench_machine import SERVING, loopback_mtu, milliseconds
-from queue_bench_uploads import Uploads
-from queue_bench_verdict import judge
 
 from ingest_api.tokens import generate_token
+from queue_bench.uploads import Uploads
+from queue_bench.verdict import judge
 
 LEASE_SECONDS = 5
 PATIENCE_SECONDS = 60
-PROGRAM = Path(__file__).with_name("queue_bench_worker.py")
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Fleet:
 
     def __init__(self, site: Site, token: str) -> None:
         self._site = site
-        self._environ = os.environ | {"INTERNAL_TOKEN": token}
+        self._environ = {"INTERNAL_TOKEN": token}
         self._running: list[subprocess.Popen[bytes]] = []
         self.notes: list[Path] = []
         self.kills = 0
@@ -59,13 +55,8 @@ class Fleet:
         notes = self._site.folder / f"{name}.notes"
         notes.touch()
         host, port = self._site.address
-        command = [sys.executable, str(PROGRAM), host, str(port), name, str(notes)]
-        process = subprocess.Popen(
-            [*command, str(LEASE_SECONDS)],
-            env=self._environ,
-            start_new_session=True,  # Ctrl-C is for the benchmark
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  it takes no lock
-        )
+        command = python("queue_bench.worker", host, port, name, notes, LEASE_SECONDS)
+        process = start(command, environ=self._environ)
         self._running.append(process)
         self.notes.append(notes)
 

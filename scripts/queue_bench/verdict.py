@@ -18,7 +18,7 @@ EXAMPLES = 20
 
 @dataclass
 class Notes:
-    """What the worker processes wrote down (see queue_bench_worker.py)."""
+    """What the worker processes wrote down (see worker.py)."""
 
     done: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """By chunk: the attempts of which each was told that it is done."""

@@ -1,0 +1,7 @@
+"""`python -m fleet`, for scripts/simulate-fleet."""
+
+import sys
+
+from fleet.command import main
+
+sys.exit(main())
