@@ -63,7 +63,7 @@ control_socket_disable = True
 
 logconfig_dict = logging_config(settings.log_level)
 loglevel = settings.log_level.lower()
-accesslog = None  # ingest_api.logs writes one line a request
+logger_class = "ingest_api.worker.Log"
 
 
 def post_fork(server, worker):

@@ -43,11 +43,11 @@ def read_form(
     form = _Form(incoming)
     try:
         decoder = _Decoder(boundary.encode())
-        data = decoder.open(read(READ_BYTES))
-        while data:
+        decoder.open(read(READ_BYTES))
+        form.receive(decoder)
+        while data := read(READ_BYTES):
             decoder.receive_data(data)
             form.receive(decoder)
-            data = read(READ_BYTES)
         decoder.receive_data(None)
         form.receive(decoder)
     except RequestEntityTooLarge:
@@ -136,14 +136,14 @@ class _Decoder(MultipartDecoder):
         self.state = State.PART
         self._delimiter = b"\r\n--" + boundary
 
-    def open(self, data: bytes) -> bytes:
-        """What follows the first delimiter. ValueError when `data`, which is the beginning of the
-        body, does not open with it."""
+    def open(self, data: bytes) -> None:
+        """Receive the beginning of the body. ValueError when it is not the first delimiter."""
         opening = b"--%b\r\n" % self.boundary
-        data = data.removeprefix(b"\r\n")
-        if not data.startswith(opening):
+        begin = 2 if data.startswith(b"\r\n") else 0
+        if not data.startswith(opening, begin):
             raise ValueError("the body does not open with its boundary and CRLF")
-        return data[len(opening) :]
+        self.receive_data(data)
+        del self.buffer[: begin + len(opening)]
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
         """The piece of a part that is at the beginning of `data`, how much of `data` is done with,

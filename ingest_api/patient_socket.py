@@ -1,6 +1,7 @@
 """A socket that does not wait for ever. gunicorn's threaded worker does: a Pi that drops off the
 mobile network would hold a thread until the service is restarted."""
 
+import select
 import socket
 from contextlib import suppress
 from time import monotonic
@@ -21,7 +22,11 @@ class RequestTimedOut(NoMoreData, TimeoutError):
 
 class PatientSocket(socket.socket):
     """Each read waits `stall` seconds at most, and all reads of a request end at `deadline`
-    (monotonic). A write may take as long as the last read had left, or `stall` seconds."""
+    (monotonic). A write may take `stall` seconds.
+
+    What need not wait is tried first: to ask whether it need, and to let other threads in
+    meanwhile, costs as much as to receive.
+    """
 
     stall: float
     deadline: float
@@ -30,23 +35,26 @@ class PatientSocket(socket.socket):
     request: Any = None  # the last that was complete, as gunicorn has it
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        patience = min(self.stall, self.deadline - monotonic())
-        limit = self.gettimeout()
-        if limit is None or limit > patience:
-            self.settimeout(max(patience, 0.001))
-        try:
-            return super().recv(min(bufsize, RECEIVE_BYTES), flags)
-        except TimeoutError:
+        size, limit = min(bufsize, RECEIVE_BYTES), self.gettimeout()
+        if limit is None:
+            with suppress(BlockingIOError):
+                return super().recv(size, flags | socket.MSG_DONTWAIT)
+            limit = self.stall
+        patience = min(limit, self.stall, self.deadline - monotonic())
+        if not self._wait(select.POLLIN, patience):
             self.timed_out = True
-            raise RequestTimedOut from None
+            raise RequestTimedOut
+        return super().recv(size, flags)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        if self.gettimeout() is None:  # nothing was read: the request came with the one before
-            self.settimeout(self.stall)
-        try:
-            super().sendall(data, flags)
-        except TimeoutError:
-            raise RequestTimedOut from None
+        end = monotonic() + self.stall
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.send(rest, flags | socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                if not self._wait(select.POLLOUT, end - monotonic()):
+                    raise RequestTimedOut from None
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Each piece that the peer takes may take `stall` seconds."""
@@ -59,6 +67,10 @@ class PatientSocket(socket.socket):
             raise OSError(f"the file ended {count - sent} bytes early, while it was sent")
         return sent
 
+    def is_readable(self, seconds: float) -> bool:
+        """Whether there is something to read within that time, be it the end."""
+        return self._wait(select.POLLIN, seconds)
+
     def linger(self) -> None:
         """End our side and wait a little for the peer to end its own: a close while bytes are still
         on their way resets the connection, and the peer may lose the answer (RFC 9112, 9.6)."""
@@ -70,3 +82,9 @@ class PatientSocket(socket.socket):
                 pass
         with suppress(OSError):
             self.shutdown(socket.SHUT_RD)  # whoever closes it now need not wait
+
+    def _wait(self, event: int, seconds: float) -> bool:
+        """Whether it can be read, or written, within that time."""
+        poll = select.poll()
+        poll.register(self, event)
+        return bool(poll.poll(max(0.0, 1000 * seconds)))

@@ -148,7 +148,7 @@ class Settings:
     naive_timestamp_zone: ZoneInfo | None = _setting("", _zone)
     host: str = _setting("0.0.0.0", _host)  # noqa: S104  the specification's default
     port: int = _setting("8000", _integer(1, 65535))
-    workers: int = _setting(str(2 * (os.cpu_count() or 1)), _integer(1, 1000))
+    workers: int = _setting(str(1 + (os.cpu_count() or 1)), _integer(1, 1000))
     threads: int = _setting("384", _integer(2, 1000))
     request_stall_seconds: int = _setting("20", _integer(1, 3600))
     request_deadline_seconds: int = _setting("90", _integer(1, 3600))

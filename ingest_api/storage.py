@@ -53,7 +53,7 @@ class Incoming:
 
     def __init__(self, descriptor: int, path: Path, max_bytes: int) -> None:
         self.path = path
-        self.twin = path.with_suffix(".twin")  # a second name, to put the file over another
+        self._names = [path]
         self.size = 0  # bytes written
         self.max_bytes = max_bytes
         self._descriptor = descriptor
@@ -91,13 +91,22 @@ class Incoming:
         os.fsync(self._descriptor)
         passed(Step.SYNCED)
 
+    def twin(self) -> Path:
+        """A second temporary name, for putting the file over another."""
+        self._names.append(self.path.with_suffix(".twin"))
+        return self._names[-1]
+
     def discard(self) -> None:
         """Close it and take its temporary names away; what is stored under another name stays.
 
         A disk that fails here must not turn a stored upload into a failed one, nor hide why one
         failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
         """
-        for tidy in (partial(os.close, self._descriptor), self.path.unlink, self.twin.unlink):
+        tidies = [
+            partial(os.close, self._descriptor),
+            *(partial(os.unlink, n) for n in self._names),
+        ]
+        for tidy in tidies:
             try:
                 tidy()
             except FileNotFoundError:
@@ -226,8 +235,9 @@ def _link(incoming: Incoming, final: Path) -> None:
     except FileExistsError:
         # The id in the name stands for the bytes: this is the same upload. Its file may have been
         # damaged since, so the bytes in hand take its place.
-        os.link(incoming.path, incoming.twin)
-        incoming.twin.replace(final)
+        twin = incoming.twin()
+        os.link(incoming.path, twin)
+        twin.replace(final)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,5 +11,4 @@ INSERT INTO audio_chunks (
     %(file_size_bytes)s, %(sha256)s, %(status)s
 )
 ON CONFLICT (chunk_id) DO NOTHING
-RETURNING chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,
-    sample_rate, channels, file_path, file_size_bytes, sha256, status, created_at
+RETURNING created_at
