@@ -1,25 +1,25 @@
 -- wrk's part of the load, see load.py:
 --
---     wrk ... -s load.lua URL -- FILE NUMBER
+--     wrk ... -s load.lua URL -- FILE NUMBER THREADS
 --
--- FILE says what to send, NUMBER is that of the first upload. Each thread has its own numbers.
+-- FILE says what to send, NUMBER is that of the first upload. Each of the THREADS has its own
+-- numbers.
 local threads = {}
 
 function setup(thread)
   thread:set("place", #threads)
   table.insert(threads, thread)
-  for _, other in ipairs(threads) do other:set("step", #threads) end
 end
 
 function init(args)
   plan = dofile(args[1])
-  first, sent, answered = tonumber(args[2]) + place, 0, 0
+  first, step, sent, answered = tonumber(args[2]) + place, tonumber(args[3]), 0, 0
   local file = assert(io.open(plan.sound, "rb"))
   rest = file:read("*a") .. plan.tail
   file:close()
 end
 
--- wrk asks the first thread for one before the others are set up, and does not send it.
+-- wrk asks the first thread for one more at the beginning, and does not send it.
 function request()
   local number = first + step * sent
   local devices = #plan.heads

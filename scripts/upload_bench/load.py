@@ -63,9 +63,11 @@ class Load:
 
     def _wrk(self, connections: int, seconds: int) -> list[str]:
         host, port = self._address
-        options = [f"-t{min(PROCESSES, connections)}", f"-c{connections}", f"-d{seconds}s"]
+        threads = min(PROCESSES, connections)
+        options = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s"]
         options += [f"--timeout={TIMEOUT_SECONDS}s", f"-s{SCRIPT}"]
-        return ["wrk", *options, f"http://{host}:{port}", "--", str(self._file), str(self._next)]
+        own = [str(self._file), str(self._next), str(threads)]
+        return ["wrk", *options, f"http://{host}:{port}", "--", *own]
 
     def _clients(self, connections: int, seconds: float) -> list[list[str]]:
         return [
