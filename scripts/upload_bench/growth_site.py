@@ -22,7 +22,7 @@ from bench_tools.machine import postgres_cpu, service_cpu
 from local_site import Site, SiteError
 from recorder_agent import UPLOAD_PATH, Chunk, Recorder, connect, upload_body, upload_headers
 
-from upload_bench.contender import remove_files
+from upload_bench.contender import empty_files
 from upload_bench.load import Round, UploadLoad
 from upload_bench.recorders import site_recorders, start_of
 
@@ -70,7 +70,7 @@ class GrownSite:
                 with _alone(self.site, worker):
                     self._warm(numbers, first_start)
                 time.sleep(REST_SECONDS)
-        remove_files(self.site.storage)
+        empty_files(self.site.storage)
 
     def _warm(self, numbers: Sequence[int], first_start: int) -> None:
         """Let the one worker that runs get to know the folders into which these devices will
@@ -90,7 +90,7 @@ class GrownSite:
             list(pool.map(work, range(WARMING_THREADS)))
 
     def upload(self, *, connections: int, seconds: float, counts: bool) -> None:
-        """A round of uploads, after which their files are gone."""
+        """A round of uploads, after which their files are empty."""
         before = _cpu(self.site)
         came = self._load.send(connections=connections, seconds=seconds)
         time.sleep(SETTLING_SECONDS)  # for what was under way when it ended
@@ -99,7 +99,7 @@ class GrownSite:
             self.rounds.append(came)
             costs = {who: 1000 * (after[who] - before[who]) for who in after}
             self.cpu.append({who: cost / max(1, came.uploads) for who, cost in costs.items()})
-        remove_files(self.site.storage)
+        empty_files(self.site.storage)
         os.sync()
 
     def ask(self, count: int) -> None:

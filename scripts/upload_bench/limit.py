@@ -17,7 +17,7 @@ from local_site import Site, SiteError
 from recorder_agent import Recorder
 from soak_load import SPEECH
 
-from upload_bench.contender import remove_files
+from upload_bench.contender import empty_files
 from upload_bench.durations import percentiles
 from upload_bench.load import Round
 from upload_bench.recorders import first_start
@@ -55,7 +55,7 @@ class Limit:
         return cpu_seconds(self.pids())
 
     def clear(self, came: Round) -> Iterator[str]:
-        for what, stored in (("files", remove_files(self._folder)), ("rows", self._rows.new())):
+        for what, stored in (("files", empty_files(self._folder)), ("rows", self._rows.new())):
             if stored != came.uploads:
                 yield f"{what}: {stored} for {came.uploads} uploads"
 

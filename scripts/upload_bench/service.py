@@ -9,7 +9,7 @@ from bench_tools.machine import service_cpu
 from local_site import Site
 from recorder_agent import Recorder
 
-from upload_bench.contender import HttpLoad, remove_files
+from upload_bench.contender import HttpLoad, empty_files
 from upload_bench.load import Round, UploadLoad
 from upload_bench.rows import Rows
 
@@ -32,4 +32,4 @@ class Service(HttpLoad):
 
     def clear(self, came: Round) -> Iterator[str]:
         yield from self.wrong("rows", self._rows.new(), came)
-        yield from self.wrong("files", remove_files(self._site.storage), came)
+        yield from self.wrong("files", empty_files(self._site.storage), came)

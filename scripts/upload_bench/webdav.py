@@ -11,7 +11,7 @@ from bench_tools.machine import cpu_seconds
 from bench_tools.nginx import Nginx, find_nginx, serving, takes_uploads
 from recorder_agent import Recorder
 
-from upload_bench.contender import HttpLoad, remove_files
+from upload_bench.contender import HttpLoad, empty_files
 from upload_bench.load import Load, Round
 from upload_bench.requests import puts
 
@@ -36,7 +36,7 @@ class WebDav(HttpLoad):
         return cpu_seconds(self.pids())
 
     def clear(self, came: Round) -> Iterator[str]:
-        yield from self.wrong("files", remove_files(self._root), came)
+        yield from self.wrong("files", empty_files(self._root), came)
 
 
 @contextmanager
