@@ -5,7 +5,7 @@ module decides where it goes and what is too much. Nothing here knows what the f
 import re
 from collections.abc import Callable
 
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import Headers, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import (
     Data,
@@ -30,6 +30,7 @@ FORM_BYTES = 1024 * 1024
 """What the fields may hold together. The decoder buffers up to one READ_BYTES of file as well, and
 this is its limit too, so it must stay well above that."""
 
+HEAD_BYTES = 16 * 1024
 FORM_PARTS = 100
 
 
@@ -145,6 +146,12 @@ class _Decoder(MultipartDecoder):
             raise ValueError("the body does not open with its boundary and CRLF")
         self.receive_data(data)
         del self.buffer[: begin + len(opening)]
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        """To take a head of a megabyte apart takes a quarter of a second."""
+        if len(data) > HEAD_BYTES:
+            raise RequestEntityTooLarge
+        return super()._parse_headers(data)
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
         """The piece of a part that is at the beginning of `data`, how much of `data` is done with,

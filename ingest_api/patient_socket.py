@@ -36,16 +36,15 @@ class PatientSocket(socket.socket):
     request: Any = None  # the last that was complete, as gunicorn has it
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        size, limit = min(bufsize, RECEIVE_BYTES), self.gettimeout()
-        if limit is None:
-            with suppress(BlockingIOError):
-                return super().recv(size, flags | socket.MSG_DONTWAIT)
-            limit = self.stall
-        patience = min(limit, self.stall, self.deadline - monotonic())
-        if not self._wait(select.POLLIN, patience):
+        size = min(bufsize, RECEIVE_BYTES)
+        try:
+            while True:
+                with suppress(BlockingIOError):
+                    return super().recv(size, flags | socket.MSG_DONTWAIT)
+                self._wait(select.POLLIN, min(self.stall, self.deadline - monotonic()))
+        except TimeoutError:  # ours, or by a limit that gunicorn has set
             self.timed_out = True
-            raise RequestTimedOut
-        return super().recv(size, flags)
+            raise RequestTimedOut from None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         end = monotonic() + self.stall
@@ -54,8 +53,7 @@ class PatientSocket(socket.socket):
             try:
                 rest = rest[self.send(rest, flags | socket.MSG_DONTWAIT) :]
             except BlockingIOError:
-                if not self._wait(select.POLLOUT, end - monotonic()):
-                    raise RequestTimedOut from None
+                self._wait(select.POLLOUT, end - monotonic())
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Each piece that the peer takes may take `stall` seconds."""
@@ -64,13 +62,18 @@ class PatientSocket(socket.socket):
             sent = super().sendfile(file, offset, count)
         except TimeoutError:
             raise RequestTimedOut from None
+        finally:
+            self.settimeout(None)
         if count is not None and sent < count:  # else the next answer would be taken for the rest
             raise OSError(f"the file ended {count - sent} bytes early, while it was sent")
         return sent
 
     def is_readable(self, seconds: float) -> bool:
         """Whether there is something to read within that time, be it the end."""
-        return self._wait(select.POLLIN, seconds)
+        with suppress(TimeoutError):
+            self._wait(select.POLLIN, seconds)
+            return True
+        return False
 
     def linger(self) -> None:
         """End our side and wait a little for the peer to end its own: a close while bytes are still
@@ -84,8 +87,9 @@ class PatientSocket(socket.socket):
         with suppress(OSError):
             self.shutdown(socket.SHUT_RD)  # whoever closes it now need not wait
 
-    def _wait(self, event: int, seconds: float) -> bool:
-        """Whether it can be read, or written, within that time."""
+    def _wait(self, event: int, seconds: float) -> None:
+        """Until it can be read, or written. RequestTimedOut."""
         poll = select.poll()
         poll.register(self, event)
-        return bool(poll.poll(max(0.0, 1000 * seconds)))
+        if not poll.poll(max(0.0, 1000 * seconds)):
+            raise RequestTimedOut

@@ -124,12 +124,17 @@ class IngestRequest(Request):
         if self.mimetype != "multipart/form-data":
             raise UnsupportedMediaType("An upload must be multipart/form-data")
         boundary = self.mimetype_params.get("boundary", "")
-        if not boundary.isascii() or not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
+        if not _is_boundary(boundary):
             raise BadRequest("The multipart boundary is missing or malformed")
         try:
             return read_form(self.stream.read, boundary, incoming)
         except RequestTooLarge:
             raise incoming.too_large() from None
+
+
+def _is_boundary(text: str) -> bool:
+    """RFC 2046, section 5.1.1."""
+    return 1 <= len(text) <= 70 and text.isascii() and text.isprintable()
 
 
 def current_request() -> IngestRequest:

@@ -46,10 +46,7 @@ def disk_errors() -> Iterator[None]:
 
 
 class Incoming:
-    """A file that is arriving: each write goes to disk and into the hash and the count at once.
-
-    It has the methods that werkzeug's form parser calls on a file part.
-    """
+    """A file that is arriving: each write goes to disk and into the hash and the count at once."""
 
     def __init__(self, descriptor: int, path: Path, max_bytes: int) -> None:
         self.path = path
@@ -80,10 +77,6 @@ class Incoming:
     def too_large(self) -> FileTooLarge:
         """What to tell who sends more than `max_bytes`."""
         return FileTooLarge(f"{FileTooLarge.message} of {self.max_bytes} bytes")
-
-    def seek(self, offset: int) -> int:
-        """The parser rewinds a part for its readers; this one has none."""
-        return offset
 
     @disk_errors()
     def sync(self) -> None:

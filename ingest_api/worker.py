@@ -17,7 +17,6 @@ from typing import Any, cast
 from flask import Flask
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http
-from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest_api.errors import RequestTimeout
@@ -39,7 +38,8 @@ _worker_log = logging.getLogger(__name__)
 FOLLOWING_SECONDS = 0.02
 """How long a thread stays with a connection that it has answered: an agent that drains its spool
 sends the next recording at once. To hand the connection back to the poller and get it from there
-wakes two threads; without that a worker does a tenth more."""
+wakes two threads; without that a worker does a tenth more. (Not behind the nginx of deploy/, which
+makes a connection for each request.)"""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_SECONDS = 1.0
@@ -55,6 +55,11 @@ class Log(Logger):
 
 class _Threads(ThreadPoolExecutor):
     """Makes do with the threads it has when the system grants no more."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a connection waits for a thread."""
+        return not self._work_queue.empty()
 
     def _adjust_thread_count(self) -> None:
         try:
@@ -72,7 +77,8 @@ class UploadWorker(ThreadWorker):
     _accept_again = 0.0  # monotonic
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
-        return _Threads(self.cfg.threads)
+        self._threads = _Threads(self.cfg.threads)
+        return self._threads
 
     def accept(self, listener: Any) -> None:
         """Where descriptors have run out, rest a little, and serve those who are there. gunicorn
@@ -129,10 +135,9 @@ class UploadWorker(ThreadWorker):
             conn.timeout = min(conn.timeout or deadline, deadline)
 
     def handle(self, conn: TConn) -> Any:
-        """A request, and those that follow at once."""
+        """A request, and those that follow at once, unless others wait for a thread."""
         keep = self._handle_one(conn)
-        connection = cast(PatientSocket, conn.sock)
-        while keep and self.alive and connection.is_readable(FOLLOWING_SECONDS):
+        while keep and self.alive and not self._threads.awaited and _goes_on(conn):
             keep = self._handle_one(conn)
         return keep
 
@@ -166,6 +171,13 @@ class UploadWorker(ThreadWorker):
         _refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
 
 
+def _goes_on(conn: TConn) -> bool:
+    """Whether the client has more to say, and says it soon."""
+    if cast(Any, conn.parser).unreader.buf.getvalue():  # it came with what was read
+        return True
+    return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS)
+
+
 def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
     """Answer and log in place of the application."""
     request_id = uuid.uuid4().hex
@@ -173,7 +185,7 @@ def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -
     fields = {"status": status.value, "code": reason, "client": peer}
     _log.info("malformed request", extra=fields | {"request_id": request_id})
     with suppress(OSError):
-        write_nonblock(client, _refusal(status, request_id))
+        client.send(_refusal(status, request_id), socket.MSG_DONTWAIT)
 
 
 def _refusal(status: HTTPStatus, request_id: str) -> bytes:

@@ -154,6 +154,27 @@ def test_a_client_that_does_not_close_holds_up_nobody(patient: Service) -> None:
         assert [answer.result() for answer in refused] == [400] * 60
 
 
+def test_those_who_never_pause_leave_threads_to_others(start_service) -> None:
+    """A thread stays with a connection that goes on at once, as long as nobody waits for it."""
+    service = start_service(WORKERS="1", THREADS="2")
+    done = threading.Event()
+
+    def ask_without_a_pause() -> None:
+        with requests.Session() as session:
+            while not done.is_set():
+                assert session.get(f"{service.url}/health/live", timeout=10).status_code == 200
+
+    with ThreadPoolExecutor() as pool:
+        busy = [pool.submit(ask_without_a_pause) for _ in range(3)]
+        try:
+            for _ in range(5):
+                assert requests.get(f"{service.url}/health/live", timeout=5).status_code == 200
+        finally:
+            done.set()
+    for client in busy:
+        client.result()
+
+
 def test_a_worker_that_runs_out_of_descriptors_serves_those_who_are_there(start_service) -> None:
     service = start_service()
     recorder = service.recorder()

@@ -85,3 +85,9 @@ def test_a_recording_that_ends_with_a_piece_is_whole(storage: Storage, missing: 
 def test_a_part_that_does_not_end_is_refused(storage: Storage, end: bytes) -> None:
     with pytest.raises(BadRequest):
         _read(storage, HEAD + b"sound" + end, [])
+
+
+def test_a_head_that_is_too_long_is_refused(storage: Storage) -> None:
+    more = b"\r\n--XyZ\r\nContent-Disposition: form-data; name=more\r\n" + 20_000 * b"a: b\r\n"
+    with pytest.raises(BadRequest):
+        _read(storage, HEAD + b"sound" + more + b"\r\nx" + TAILS["plain"], [])

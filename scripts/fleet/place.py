@@ -3,12 +3,12 @@ folder, or one that runs already. What the fleet does there does not belong here
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from bench_tools.machine import SERVING
 from local_site import Site
 
 from fleet.endpoint import Api, Endpoint, FleetError
@@ -75,8 +75,7 @@ class RunningService:
 def own_site(folder: Path) -> Iterator[Place]:
     """For the main thread, see Site. SiteError, PostgresError."""
     token = generate_token()
-    workers = 2 * (os.cpu_count() or 1)  # the service's default
-    with Site(folder, workers=workers, environ={"ADMIN_TOKEN": token}) as site:
+    with Site(folder, workers=SERVING, environ={"ADMIN_TOKEN": token}) as site:
         yield OwnSite(site, Api(Endpoint(*site.address), token))
 
 

@@ -1,5 +1,5 @@
 """A process that stores uploads without HTTP: the file and the row, each as durable as the service
-makes it, and nothing else. What is faster than several of these does not keep the promise.
+makes it, and nothing else.
 
     python -m upload_bench.bare
 

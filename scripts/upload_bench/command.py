@@ -22,11 +22,12 @@ from local_site import SiteError
 from upload_bench.arguments import PARTS, parse
 
 KEPT, BROKEN, NOT_RUN = range(3)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Run the parts; the exit status."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         signal.signal(signum, _interrupt)
     try:
         return _run_parts(*parse(sys.argv[1:]))
@@ -38,7 +39,7 @@ def main() -> int:
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)  # a second one must not cut off the tidying
     raise KeyboardInterrupt
 

@@ -95,6 +95,8 @@ class GrownSite:
         came = self._load.send(connections=connections, seconds=seconds)
         time.sleep(SETTLING_SECONDS)  # for what was under way when it ended
         after = _cpu(self.site)
+        if came.errors and not counts:
+            raise SiteError(f"{came.errors} uploads failed in the first round")
         if counts:
             self.rounds.append(came)
             costs = {who: 1000 * (after[who] - before[who]) for who in after}

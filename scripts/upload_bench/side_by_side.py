@@ -144,7 +144,7 @@ def _measure(
             rate = turn.round.uploads / turn.round.seconds
             what = f"round {number} of {plan.rounds}" if number else "warm-up"
             show(f"side by side: {what}: {name} {rate:.0f}/s")
-            if number or turn.faults:
+            if number or turn.faults or turn.round.errors:
                 turns[name].append(turn)
     return turns
 
