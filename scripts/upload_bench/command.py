@@ -23,6 +23,7 @@ from upload_bench.arguments import PARTS, parse
 
 KEPT, BROKEN, NOT_RUN = range(3)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INSIST_SECONDS = 0.5
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     except (SiteError, PostgresError, psycopg.Error, OSError) as error:
         print(f"the benchmark could not run: {error}", file=sys.stderr)
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print("interrupted", file=sys.stderr)
     return NOT_RUN
 
@@ -41,7 +43,16 @@ def main() -> int:
 def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)  # a second one must not cut off the tidying
+    signal.signal(signal.SIGALRM, _insist)
+    signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS, INSIST_SECONDS)
     raise KeyboardInterrupt
+
+
+def _insist(_signum: int, _frame: FrameType | None) -> None:
+    """Python drops what is raised in its hooks of a fork, and here much is forked. If there is no
+    exception on its way, it was dropped."""
+    if sys.exc_info()[0] is None:
+        raise KeyboardInterrupt
 
 
 def _run_parts(options: argparse.Namespace, plans: dict[str, Any]) -> int:
