@@ -194,7 +194,7 @@ def test_nothing_outlives_it(tmp_path: Path) -> None:
         for _ in range(2):  # the second does not cut off the tidying
             process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
-        output, progress = process.communicate(timeout=20)
+        output, progress = process.communicate(timeout=60)
     finally:
         process.terminate()  # and not kill: it has to put the MTU back
     assert (process.returncode, progress) == (2, "interrupted\n")
@@ -202,6 +202,37 @@ def test_nothing_outlives_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert "side by side:" not in output
     _require_usual_mtu()
+
+
+def test_an_interrupt_that_python_drops_is_raised_again() -> None:
+    """It drops what is raised in a hook of a fork."""
+    script = """
+import os, signal, time
+from upload_bench import command
+signal.signal(signal.SIGTERM, command._interrupt)
+os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    if os.fork() == 0:
+        os._exit(0)
+    try:
+        time.sleep(30)
+    finally:
+        time.sleep(2 * command.INSIST_SECONDS)
+        print("tidied")
+except KeyboardInterrupt:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert "KeyboardInterrupt" in done.stderr  # dropped, and told
+    assert done.stdout == "tidied\ninterrupted\n"
 
 
 def test_uploads_have_numbers_that_go_on(emptied: Service, tmp_path: Path) -> None:
