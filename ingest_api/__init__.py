@@ -4,6 +4,7 @@ An upload, from outside in:
 
     worker.py, patient_socket.py, request.py
                              bytes from the socket, bounded in time and memory
+    multipart.py             the form, taken apart as it arrives
     blueprints/              the HTTP surface: decode, validate, store, respond
     auth.py, schemas/        who is asking; whether what they say has the right shape
     ingest.py, devices.py    the use cases, free of HTTP

@@ -77,8 +77,7 @@ class UploadWorker(ThreadWorker):
     _accept_again = 0.0  # monotonic
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
-        self._threads = _Threads(self.cfg.threads)
-        return self._threads
+        return _Threads(self.cfg.threads)
 
     def accept(self, listener: Any) -> None:
         """Where descriptors have run out, rest a little, and serve those who are there. gunicorn
@@ -136,8 +135,8 @@ class UploadWorker(ThreadWorker):
 
     def handle(self, conn: TConn) -> Any:
         """A request, and those that follow at once, unless others wait for a thread."""
-        keep = self._handle_one(conn)
-        while keep and self.alive and not self._threads.awaited and _goes_on(conn):
+        keep, threads = self._handle_one(conn), cast(_Threads, self.tpool)
+        while keep and self.alive and not threads.awaited and _goes_on(conn):
             keep = self._handle_one(conn)
         return keep
 

@@ -105,6 +105,13 @@ class Site:
             time.sleep(0.05)
         return pids
 
+    def wait_for_workers(self) -> None:
+        """Return once all of gunicorn's workers have said in their log that they are ready: the
+        service answers as soon as the first is."""
+        while self._log.read_text().count('"Worker ready') < self._workers:
+            self.require_running()
+            time.sleep(0.05)
+
     def require_running(self) -> None:
         """SiteError when a part of it ended by itself."""
         parts = {"gunicorn": self.master, "PostgreSQL": self.postgres.process}
@@ -118,7 +125,7 @@ class Site:
         with self._log.open("ab") as log:
             self._service = subprocess.Popen(
                 [sys.executable, "-m", "ingest_api"],
-                env=self._environ(),
+                env=self.environ(),
                 cwd=self.folder,  # where no .env is
                 stdout=log,
                 stderr=log,
@@ -185,7 +192,8 @@ class Site:
             self.kill_service()
         self.postgres.stop()
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """The service's, and right for its commands too."""
         own = {
             "DATABASE_URL": self.database_url,
             "AUDIO_STORAGE_DIR": str(self.storage),

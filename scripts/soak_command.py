@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 from local_postgres import PostgresError
 from local_site import SiteError
+from option_types import above_zero, at_least
 from soak_faults import FAULTS, GRACEFUL
 from soak_load import TAIL_BYTES, Habits
 from soak_report import ProgressLine, facts, table
@@ -78,19 +79,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options(add: Callable[..., Any]) -> None:
-    add("--minutes", type=_positive, default=1.0, metavar="N", help="how long (default: 1)")
+    add("--minutes", type=above_zero, default=1.0, metavar="N", help="how long (default: 1)")
     text = "those to choose from, with commas, or none (default: all)"
     add("--faults", type=_faults, default=Plan.faults, metavar="NAMES", help=text)
     text = "seconds from one fault to the next (default: %(default)g)"
-    add("--every", type=_positive, default=Plan.every, metavar="SECONDS", help=text)
+    add("--every", type=above_zero, default=Plan.every, metavar="SECONDS", help=text)
     text = "recorders, each of which sends one chunk at a time (default: %(default)s)"
-    add("--devices", type=_count, default=Plan.devices, metavar="N", help=text)
+    add("--devices", type=at_least(1), default=Plan.devices, metavar="N", help=text)
     text = "chunks a second, all together; 0: as fast as they are answered (default: %(default)g)"
     add("--rate", type=float, default=Habits.rate, metavar="N", help=text)
     text = "gunicorn's worker processes (default: %(default)s)"
-    add("--workers", type=_count, default=Plan.workers, metavar="N", help=text)
+    add("--workers", type=at_least(1), default=Plan.workers, metavar="N", help=text)
     text = "the size of a chunk (default: %(default)s, a minute of speech)"
-    add("--chunk-bytes", type=_chunk_bytes, default=Habits.chunk_bytes, metavar="N", help=text)
+    size = at_least(TAIL_BYTES + 1)
+    add("--chunk-bytes", type=size, default=Habits.chunk_bytes, metavar="N", help=text)
     add("--seed", type=int, metavar="N", help="of the order of the faults (default: a random one)")
     text = "work in this new or empty folder and keep it (default: one that is deleted, if clean)"
     add("--keep", type=Path, metavar="FOLDER", help=text)
@@ -114,24 +116,6 @@ def _epilog() -> str:
 
 def _sentence(function: Callable[..., None]) -> str:
     return " ".join((function.__doc__ or "").split())
-
-
-def _positive(value: str) -> float:
-    if not 0 < float(value) < float("inf"):
-        raise argparse.ArgumentTypeError("must be above 0")
-    return float(value)
-
-
-def _count(value: str) -> int:
-    if int(value) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(value)
-
-
-def _chunk_bytes(value: str) -> int:
-    if int(value) <= TAIL_BYTES:
-        raise argparse.ArgumentTypeError(f"must be more than {TAIL_BYTES}")
-    return int(value)
 
 
 def _faults(value: str) -> tuple[str, ...]:

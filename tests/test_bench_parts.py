@@ -17,6 +17,7 @@ from recorder_agent import Recorder
 from soak_load import SPEECH as SPEECH_FILE
 from support import Service, free_port
 from upload_bench import growth, memory, paced
+from upload_bench.arguments import plan_from
 from upload_bench.growth_fill import QUEUED, fill
 from upload_bench.paced_process import OTHER_DESCRIPTORS, job, require_descriptors, sending
 from upload_bench.recorders import site_recorders
@@ -28,7 +29,7 @@ def _plan(part: ModuleType, *arguments: str) -> Any:
     """As `./scripts/bench` makes it from its arguments."""
     parser = ArgumentParser()
     part.add_arguments(parser)
-    return part.plan_from(parser.parse_args(arguments, Namespace(**COMMON)))
+    return plan_from(parser.parse_args(arguments, Namespace(**COMMON)), part.Plan)
 
 
 def _run(part: ModuleType, plan: Any, folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -16,12 +16,28 @@ from typing import IO, Any
 
 from postgres_programs import die_with_parent
 
+WRK_TIMEOUT_SECONDS = 30
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 def generator() -> str:
     """Which program makes the load."""
     return "wrk" if shutil.which("wrk") else "Python"
+
+
+def wrk(
+    address: tuple[str, int],
+    script: Path,
+    *arguments: object,  # of the script
+    threads: int,
+    connections: int,
+    seconds: float,  # whole ones, 1 at least
+) -> list[str]:
+    """The command that makes load."""
+    host, port = address
+    options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    options += [f"--timeout={WRK_TIMEOUT_SECONDS}s", f"-s{script}"]
+    return ["wrk", *options, f"http://{host}:{port}", "--", *map(str, arguments)]
 
 
 def python(module: str, *arguments: object) -> list[str]:

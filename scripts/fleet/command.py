@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from local_postgres import PostgresError
 from local_site import SiteError
+from option_types import above_zero, at_least, share
 
 from fleet.endpoint import Endpoint, FleetError
 from fleet.place import own_site, running_service
@@ -107,18 +108,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options(add: Callable[..., Any]) -> None:
-    add("--devices", type=_count, default=Plan.devices, metavar="N",
+    add("--devices", type=at_least(1), default=Plan.devices, metavar="N",
         help="recorders (default: %(default)s)")  # fmt: skip
-    add("--minutes", type=_positive, default=2.0, metavar="N",
+    add("--minutes", type=above_zero, default=2.0, metavar="N",
         help="how long they record (default: 2)")  # fmt: skip
     add("--url", type=_endpoint, metavar="URL",
         help="of a running service (default: one of its own, in a throw-away folder)")  # fmt: skip
-    add("--every", type=_positive, default=Plan.every, metavar="SECONDS",
+    add("--every", type=above_zero, default=Plan.every, metavar="SECONDS",
         help="from one chunk to the next (default: %(default)g). What takes or happens within a"
         " minute below shrinks and grows with it")  # fmt: skip
     for name in TROUBLES:
         text = f"{_HELP[name]} (default: {getattr(Troubles, name):g})"
-        add(f"--{name.replace('_', '-')}", type=_share, metavar="SHARE", help=text)
+        add(f"--{name.replace('_', '-')}", type=share, metavar="SHARE", help=text)
     add("--calm", action="store_true", help="0 for all of these that are not given")
     add("--seed", type=int, metavar="N", help="of all that is random (default: a random one)")
     add("--json", action="store_true", help="print the verdict as JSON")
@@ -135,31 +136,6 @@ each chunk, else some are sent again.
 
 Exit status 0: clean. 1: not clean, and the folder is kept. 2: it could not run.
 Ctrl-C: the verdict on what was done so far; once more: none."""
-
-
-def _positive(value: str) -> float:
-    if not 0 < (number := _number(value)) < float("inf"):
-        raise argparse.ArgumentTypeError("must be above 0")
-    return number
-
-
-def _count(value: str) -> int:
-    if not (number := _number(value)).is_integer() or number < 1:
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(number)
-
-
-def _share(value: str) -> float:
-    if not 0 <= (number := _number(value)) <= 1:
-        raise argparse.ArgumentTypeError("must be from 0 to 1")
-    return number
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be a number") from None
 
 
 def _endpoint(value: str) -> Endpoint:

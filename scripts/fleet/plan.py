@@ -24,7 +24,6 @@ class Troubles:
 
 
 TROUBLES = tuple(item.name for item in fields(Troubles))
-CALM = Troubles(**dict.fromkeys(TROUBLES, 0.0))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ How the uploads came about does not belong here.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from dataclasses import fields
 from typing import Any
 
 from local_site import Site, SiteError
@@ -18,7 +16,6 @@ from soak_verdict import judge
 
 from fleet.tally import FleetTally
 from fleet.verdict import Verdict
-from ingest_api.settings import Settings
 
 FSCK = ("fsck", "--checksums", "--grace=150s", "--json")  # the shortest grace that it takes
 FSCK_FOUND = 1
@@ -56,7 +53,7 @@ def _flask_ingest(site: Site, *arguments: str, allowed: int = 0) -> list[Any]:
     """The lines of JSON that a command prints."""
     result = subprocess.run(
         [sys.executable, "-m", "flask", "ingest", *arguments],
-        env=_environ(site),
+        env=site.environ(),
         cwd=site.folder,  # where no .env is
         capture_output=True,
         text=True,
@@ -65,14 +62,3 @@ def _flask_ingest(site: Site, *arguments: str, allowed: int = 0) -> list[Any]:
     if result.returncode not in {0, allowed}:
         raise SiteError(f"flask ingest {' '.join(arguments)}: {result.stderr or result.stdout}")
     return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def _environ(site: Site) -> dict[str, str]:
-    """What the developer has set is about other services."""
-    names = {item.name.upper() for item in fields(Settings)}
-    names |= {f"{name}_FILE" for name in names}
-    kept = {name: value for name, value in os.environ.items() if name not in names}
-    return kept | {
-        "DATABASE_URL": site.database_url,
-        "AUDIO_STORAGE_DIR": str(site.storage),
-    }

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import psycopg
 from local_postgres import PostgresError
 from local_site import SiteError
+from option_types import above_zero, at_least
 
 from queue_bench import claim, download, report, workers
 
@@ -107,9 +108,9 @@ def _parse_arguments() -> argparse.Namespace:
     _add_sizes_of_work(add)
     _add_sizes_of_downloads(add)
     text = "gunicorn's workers, but for claims, where one is enough (default: %(default)s)"
-    add("--serving", type=_count, default=workers.Plan.serving, metavar="N", help=text)
+    add("--serving", type=at_least(1), default=workers.Plan.serving, metavar="N", help=text)
     text = "of lo meanwhile, if root; 0: as it is (default: %(default)s, a network's)"
-    add("--mtu", type=_not_negative, default=workers.Plan.mtu, metavar="N", help=text)
+    add("--mtu", type=at_least(0), default=workers.Plan.mtu, metavar="N", help=text)
     add("--folder", type=Path, help="where there is room (default: the temporary folder)")
     add("--json", action="store_true", help="print what was found as JSON")
     return parser.parse_args()
@@ -117,50 +118,27 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _add_sizes_of_claims(add: Callable[..., Any]) -> None:
     text = "claim: of the table (default: %(default)s)"
-    add("--rows", type=_rows, default=claim.Plan.rows, metavar="N", help=text)
+    rows = at_least(10 * claim.WAITING)
+    add("--rows", type=rows, default=claim.Plan.rows, metavar="N", help=text)
     text = "claim: how many are measured, each way (default: %(default)s)"
-    add("--claims", type=_count, default=claim.Plan.claims, metavar="N", help=text)
+    add("--claims", type=at_least(1), default=claim.Plan.claims, metavar="N", help=text)
 
 
 def _add_sizes_of_work(add: Callable[..., Any]) -> None:
     text = "workers: chunks that are there when they begin (default: %(default)s)"
-    add("--chunks", type=_count, default=workers.Plan.chunks, metavar="N", help=text)
+    add("--chunks", type=at_least(1), default=workers.Plan.chunks, metavar="N", help=text)
     text = "workers: processes (default: %(default)s)"
-    add("--workers", type=_count, default=workers.Plan.workers, metavar="N", help=text)
+    add("--workers", type=at_least(1), default=workers.Plan.workers, metavar="N", help=text)
     text = "workers: how many of them are killed (default: %(default)s)"
-    add("--kills", type=_not_negative, default=workers.Plan.kills, metavar="N", help=text)
+    add("--kills", type=at_least(0), default=workers.Plan.kills, metavar="N", help=text)
     text = "workers: uploads a second beside (default: %(default)g)"
-    add("--rate", type=_positive, default=workers.Plan.rate, metavar="N", help=text)
+    add("--rate", type=above_zero, default=workers.Plan.rate, metavar="N", help=text)
 
 
 def _add_sizes_of_downloads(add: Callable[..., Any]) -> None:
     text = "download: different files (default: %(default)s)"
-    add("--files", type=_count, default=download.Plan.files, metavar="N", help=text)
+    add("--files", type=at_least(1), default=download.Plan.files, metavar="N", help=text)
     text = "download: rounds, of which the median counts (default: %(default)s)"
-    add("--rounds", type=_count, default=download.Plan.rounds, metavar="N", help=text)
+    add("--rounds", type=at_least(1), default=download.Plan.rounds, metavar="N", help=text)
     text = "download: the length of one (default: %(default)g)"
-    add("--seconds", type=_positive, default=download.Plan.seconds, metavar="N", help=text)
-
-
-def _rows(value: str) -> int:
-    if int(value) < 10 * claim.WAITING:
-        raise argparse.ArgumentTypeError(f"must be at least {10 * claim.WAITING}")
-    return int(value)
-
-
-def _count(value: str) -> int:
-    if int(value) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(value)
-
-
-def _not_negative(value: str) -> int:
-    if int(value) < 0:
-        raise argparse.ArgumentTypeError("must not be below 0")
-    return int(value)
-
-
-def _positive(value: str) -> float:
-    if not 0 < float(value) < float("inf"):
-        raise argparse.ArgumentTypeError("must be above 0")
-    return float(value)
+    add("--seconds", type=above_zero, default=download.Plan.seconds, metavar="N", help=text)

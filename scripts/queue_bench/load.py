@@ -21,7 +21,7 @@ from http.client import HTTPException, HTTPResponse
 from itertools import cycle
 from pathlib import Path
 
-from bench_tools.programs import generator, outputs_of, python
+from bench_tools.programs import generator, outputs_of, python, wrk
 
 TIMEOUT_SECONDS = 30
 PROCESSES = 2  # also wrk's threads
@@ -71,9 +71,9 @@ class Load:
 
     def _commands(self, connections: int, seconds: float) -> list[list[str]]:
         if self._uses_wrk:
-            url = f"http://{self._host}:{self._port}"
-            options = [f"-t{PROCESSES}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-            return [["wrk", *options, f"--timeout={TIMEOUT_SECONDS}s", f"-s{self._file}", url]]
+            address = self._host, self._port
+            file, threads = self._file, PROCESSES
+            return [wrk(address, file, threads=threads, connections=connections, seconds=seconds)]
         here = python("queue_bench.load", self._host, self._port, self._file)
         return [[*here, str(connections // PROCESSES), str(seconds)]] * PROCESSES
 

@@ -8,13 +8,12 @@
       service.py      the service; rows.py counts what it has recorded
       webdav.py       nginx
       seaweedfs.py    SeaweedFS
-      figures.py      medians, ratios, targets; durations.py, versions.py
+      figures.py      medians, ratios, targets; versions.py
       report.py       the table and the plot
 
     paced.py          another part: a chunk a minute from each of many devices; paced_*.py
     memory.py         another: the largest files from many connections at once
     growth.py         another: large tables, many devices; growth_*.py
-    numbers.py        what the numbers given to the parts may be
 
     recorders.py      the devices, and when each of their chunks was recorded
     requests.py       what is sent

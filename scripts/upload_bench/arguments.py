@@ -10,13 +10,14 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench_tools.machine import SERVING
+from option_types import at_least
 
 from upload_bench import growth, memory, paced, side_by_side
-from upload_bench.numbers import at_least
 
 _DESCRIPTION = """\
 Measure uploads. By itself it compares them, side by side on this machine and with the same bytes,
@@ -36,7 +37,7 @@ class Part(NamedTuple):
     """One of the measurements."""
 
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    plan_from: Callable[[argparse.Namespace], Any]
+    plan: type[Any]  # a dataclass; its fields have the names of the arguments
     run: Callable[[Path, Any, Callable[[str], None]], dict[str, Any]]
     tell: Callable[[dict[str, Any]], Iterator[str]]
     plot: Callable[[dict[str, Any]], str] | None
@@ -44,7 +45,7 @@ class Part(NamedTuple):
 
 def _part(module: Any) -> Part:
     plot = getattr(module, "plot", None)
-    return Part(module.add_arguments, module.plan_from, module.run, module.tell, plot)
+    return Part(module.add_arguments, module.Plan, module.run, module.tell, plot)
 
 
 PARTS = {
@@ -67,11 +68,17 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]
     plans, unknown = {}, set(rest)
     for name in names:
         mine, unused = parsers[name].parse_known_args(rest, copy.copy(options))
-        plans[name] = PARTS[name].plan_from(mine)
+        plans[name] = plan_from(mine, PARTS[name].plan)
         unknown &= set(unused)
     if unknown:
         common.error(f"{', '.join(names)}: unknown: {' '.join(sorted(unknown))}")
     return options, plans
+
+
+def plan_from(options: argparse.Namespace, plan: type[Any]) -> Any:
+    """What has no argument is as always."""
+    names = [field.name for field in fields(plan) if hasattr(options, field.name)]
+    return plan(**{name: getattr(options, name) for name in names})
 
 
 def _parser_of(name: str) -> argparse.ArgumentParser:

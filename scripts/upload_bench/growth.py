@@ -20,17 +20,16 @@ from typing import Any
 
 from bench_tools.machine import SERVING, loopback_mtu
 from local_site import Site
+from option_types import above_zero, at_least, numbers_at_least
 
 from ingest_api.tokens import generate_token
 from upload_bench.growth_fill import fill, require_room
 from upload_bench.growth_plot import plot
 from upload_bench.growth_report import tell
 from upload_bench.growth_site import GrownSite, Size
-from upload_bench.numbers import above_zero, at_least, numbers_at_least
-from upload_bench.ready import wait_until_ready
 from upload_bench.recorders import first_start
 
-__all__ = ["Plan", "add_arguments", "plan_from", "plot", "run", "tell"]
+__all__ = ["Plan", "add_arguments", "plot", "run", "tell"]
 
 LEAST_RATIO = 0.90  # of the uploads a second in the empty table
 
@@ -65,22 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rows", type=numbers_at_least(0), default=default, metavar="N,N", help=text)
     text = "sizes of the fleet, with 100000 rows (default: %(default)s)"
     default = ",".join(map(str, Plan.devices))
-    add("--fleets", type=numbers_at_least(1), default=default, metavar="N,N", help=text)
+    sizes = numbers_at_least(1)
+    add("--fleets", dest="devices", type=sizes, default=default, metavar="N,N", help=text)
     text = "of which the median counts, after one that does not (default: %(default)s)"
     add("--rounds", type=at_least(1), default=Plan.rounds, metavar="N", help=text)
     text = "the length of one for each (default: %(default)g; wrk takes whole ones)"
     add("--seconds", type=above_zero, default=Plan.seconds, metavar="N", help=text)
-
-
-def plan_from(options: argparse.Namespace) -> Plan:
-    return Plan(
-        rows=options.rows,
-        devices=options.fleets,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        serving=options.serving,
-        mtu=options.mtu,
-    )
 
 
 def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]:
@@ -105,7 +94,7 @@ def _open(stack: ExitStack, folder: Path, size: Size, plan: Plan) -> GrownSite:
     environ = {"ADMIN_TOKEN": token, "INTERNAL_TOKEN": token}
     place = folder / f"{size.rows}-{size.devices}"
     site = stack.enter_context(Site(place, workers=plan.serving, environ=environ))
-    wait_until_ready(site, plan.serving)
+    site.wait_for_workers()
     return GrownSite(size, site, token)
 
 

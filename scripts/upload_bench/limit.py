@@ -18,8 +18,7 @@ from recorder_agent import Recorder
 from soak_load import SPEECH
 
 from upload_bench.contender import empty_files
-from upload_bench.durations import percentiles
-from upload_bench.load import Round
+from upload_bench.load import Round, percentiles
 from upload_bench.recorders import first_start
 from upload_bench.rows import Rows
 

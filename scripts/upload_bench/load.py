@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_tools.programs import generator, outputs_of, python
+from bench_tools.machine import milliseconds
+from bench_tools.programs import generator, outputs_of, python, wrk
 from recorder_agent import Recorder
 from soak_load import SPEECH
 
-from upload_bench.durations import percentiles
 from upload_bench.recorders import first_start
 from upload_bench.requests import Requests, uploads
 
-TIMEOUT_SECONDS = 30
 PROCESSES = 2  # also wrk's threads
 SCRIPT = Path(__file__).with_name("load.lua")
 
@@ -38,6 +37,12 @@ class Round:
     max_ms: float
 
 
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, p99 and the longest, as a round has them; 0 when there are none."""
+    found = milliseconds(seconds or [0.0])
+    return {"p50_ms": found["median_ms"], "p99_ms": found["p99_ms"], "max_ms": found["max_ms"]}
+
+
 class Load:
     """Requests for the generator, written down in `folder`, and sent to one server. The numbers of
     the uploads go on from call to call."""
@@ -53,7 +58,7 @@ class Load:
     def send(self, *, connections: int, seconds: float) -> Round:
         """One round; wrk takes whole seconds, 1 at least. OSError when it cannot be."""
         if self._uses_wrk:
-            output = outputs_of(self._wrk(connections, max(1, round(seconds))))[0]
+            output = outputs_of(self._wrk(connections, seconds))[0]
             found = json.loads(output.splitlines()[-1])
         else:
             outputs = outputs_of(*self._clients(connections, seconds))
@@ -61,13 +66,12 @@ class Load:
         self._next += found.pop("numbers")
         return Round(**found)
 
-    def _wrk(self, connections: int, seconds: int) -> list[str]:
-        host, port = self._address
+    def _wrk(self, connections: int, seconds: float) -> list[str]:
         threads = min(PROCESSES, connections)
-        options = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s"]
-        options += [f"--timeout={TIMEOUT_SECONDS}s", f"-s{SCRIPT}"]
-        own = [str(self._file), str(self._next), str(threads)]
-        return ["wrk", *options, f"http://{host}:{port}", "--", *own]
+        own = self._file, self._next, threads
+        return wrk(
+            self._address, SCRIPT, *own, threads=threads, connections=connections, seconds=seconds
+        )
 
     def _clients(self, connections: int, seconds: float) -> list[list[str]]:
         return [

@@ -18,12 +18,11 @@ from typing import Any
 
 from bench_tools.machine import SERVING, loopback_mtu, peak_rss_bytes, pss_bytes, reset_peak
 from local_site import Site, children_of
+from option_types import above_zero, at_least
 from soak_load import SPEECH
 
 from ingest_api.settings import Settings
-from upload_bench.numbers import above_zero, at_least
 from upload_bench.paced_process import Sent, job, sending
-from upload_bench.ready import wait_until_ready
 from upload_bench.recorders import site_recorders
 
 MIB = 2**20
@@ -54,18 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--uploads", type=at_least(1), default=Plan.uploads, metavar="N", help=text)
 
 
-def plan_from(options: argparse.Namespace) -> Plan:
-    return Plan(
-        options.connections, options.megabytes, options.uploads, options.serving, options.mtu
-    )
-
-
 def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]:
     """Upload, watch; what was found."""
     sound = folder / "sound"
     _write_sound(sound, round(plan.megabytes * MIB))
     with Site(folder, workers=plan.serving) as site, loopback_mtu(plan.mtu) as mtu:
-        wait_until_ready(site, plan.serving)
+        site.wait_for_workers()
         recorders = site_recorders(site, plan.connections)
         uploads = plan.connections * plan.uploads
         work = job(site.address, recorders, sound, uploads=uploads)

@@ -29,11 +29,10 @@ from bench_tools.machine import (
     service_cpu,
 )
 from local_site import Site, SiteError
+from option_types import above_zero, at_least
 from soak_load import SPEECH
 
-from upload_bench.numbers import above_zero, at_least
 from upload_bench.paced_process import PacedProcess, Sent, job, sending
-from upload_bench.ready import wait_until_ready
 from upload_bench.recorders import site_recorders
 
 P99_MS = 50.0
@@ -75,14 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=above_zero, default=Plan.minutes, metavar="N", help=text)
 
 
-def plan_from(options: argparse.Namespace) -> Plan:
-    return Plan(options.rate, options.devices, options.minutes, options.serving, options.mtu)
-
-
 def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]:
     """Register, upload, count; what was found."""
     with Site(folder, workers=plan.serving) as site, loopback_mtu(plan.mtu) as mtu:
-        wait_until_ready(site, plan.serving)
+        site.wait_for_workers()
         show(f"paced: {plan.devices} devices are registered")
         recorders = site_recorders(site, plan.devices)
         uploads = max(1, round(plan.rate * plan.minutes * MINUTE_SECONDS))

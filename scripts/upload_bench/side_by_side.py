@@ -28,14 +28,13 @@ from bench_tools.machine import (
 )
 from bench_tools.programs import generator
 from local_site import Site, SiteError
+from option_types import above_zero, at_least
 from recorder_agent import Recorder
 
 from upload_bench import figures, report
 from upload_bench.contender import Contender
 from upload_bench.figures import Cpu, Turn
 from upload_bench.limit import limit
-from upload_bench.numbers import above_zero, at_least
-from upload_bench.ready import wait_until_ready
 from upload_bench.recorders import site_recorders
 from upload_bench.seaweedfs import seaweedfs
 from upload_bench.service import Service
@@ -75,17 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=above_zero, default=Plan.seconds, metavar="N", help=text)
 
 
-def plan_from(options: argparse.Namespace) -> Plan:
-    return Plan(
-        devices=options.devices,
-        connections=options.connections,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        serving=options.serving,
-        mtu=options.mtu,
-    )
-
-
 def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]:
     """Start all of them, measure in turn; what was found. SiteError."""
     _require_space(folder, plan)
@@ -94,7 +82,7 @@ def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]
         loopback_mtu(plan.mtu) as mtu,
         ExitStack() as stack,
     ):
-        wait_until_ready(site, plan.serving)
+        site.wait_for_workers()
         show(f"side by side: {plan.devices} devices for each are registered")
         contenders = _contenders(site, plan, stack)
         turns = _measure(site, contenders, plan, show)
