@@ -18,7 +18,7 @@ class Step(StrEnum):
     SYNCED = "synced"  # all of it, durably
     FOLDER_MADE = "folder_made"  # one of those above, its name not yet durable
     LINKED = "linked"  # the file has its final name
-    FOLDER_SYNCED = "folder_synced"  # durably
+    FOLDER_SYNCED = "folder_synced"  # durably, and so have the folders
     COMMITTED = "committed"  # its row is durable too
     CLEANED = "cleaned"  # the temporary name is gone
     ANSWERING = "answering"  # nothing is left but to say so

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ingest_api.steps import Step, passed
 RECORDINGS, INCOMING = "audio", ".incoming"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 
+_LINK_ATTEMPTS = 10  # `remove` may take away a folder, still empty, that was just made
 REMEMBERED_FOLDERS = 50_000  # about 10 MB
 REMEMBERED_SECONDS = 3600.0
 REMEMBERED_AGE = timedelta(days=2)
@@ -95,11 +96,8 @@ class Incoming:
         A disk that fails here must not turn a stored upload into a failed one, nor hide why one
         failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
         """
-        tidies = [
-            partial(os.close, self._descriptor),
-            *(partial(os.unlink, n) for n in self._names),
-        ]
-        for tidy in tidies:
+        unlinks = [partial(os.unlink, name) for name in self._names]
+        for tidy in [partial(os.close, self._descriptor), *unlinks]:
             try:
                 tidy()
             except FileNotFoundError:
@@ -154,21 +152,15 @@ class Storage:
         """Give a received file its final name, durably: when this returns, a power cut leaves
         the file, whole, under `file_path`. The same file may be committed again.
 
-        The order is the promise: the bytes, the folders above, the name, the folder it is in
-        (fsync(2): syncing a file does not sync the entry in its folder).
+        The order is the promise: the bytes, the name, the folders above, the one it is in: a
+        file's sync is not its entry's (fsync(2)). What has the name in it, nobody removes.
         """
         incoming.sync()
         final = self.root / file_path
         durable = self._remembered_folders(recorded_at)
-        try:
-            self._make_folder(final.parent, durable)
-            _link(incoming, final)
-        except FileNotFoundError:
-            # Somebody removed a folder that this process remembers having made.
-            durable.clear()
-            self._make_folder(final.parent, durable)
-            _link(incoming, final)
+        self._name(incoming, final, durable)
         passed(Step.LINKED)
+        self._settle(final.parent, durable)
         sync_folder(final.parent)
         passed(Step.FOLDER_SYNCED)
 
@@ -196,17 +188,32 @@ class Storage:
             path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
             return os.open(path, flags, FILE_MODE)
 
-    def _make_folder(self, folder: Path, durable: set[str]) -> None:
-        """Make `folder` below the root, its entry and those above it synced.
+    def _name(self, incoming: Incoming, final: Path, durable: set[str]) -> None:
+        """Link it; what had to be made for it is not among the `durable` afterwards."""
+        for _ in range(_LINK_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                _link(incoming, final)
+                return
+            if str(final.parent) in durable:
+                durable.clear()  # somebody has removed it: perhaps others, too
+            with suppress(FileNotFoundError):
+                self._make_folders(final.parent, durable)
+        _link(incoming, final)
 
-        Also one that exists already, unless it is among the `durable`: another worker may have
-        made it a moment ago and not have come to its sync yet.
-        """
-        if folder == self.root or str(folder) in durable:
+    def _make_folders(self, folder: Path, durable: set[str]) -> None:
+        if folder == self.root or folder.is_dir():
             return
-        self._make_folder(folder.parent, durable)
+        self._make_folders(folder.parent, durable)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         passed(Step.FOLDER_MADE)
+        durable.discard(str(folder))
+
+    def _settle(self, folder: Path, durable: set[str]) -> None:
+        """Sync the entries of `folder` and of those above it, unless `durable`: another worker may
+        have made one a moment ago and not have come to its sync yet."""
+        if folder == self.root or str(folder) in durable:
+            return
+        self._settle(folder.parent, durable)
         sync_folder(folder.parent)
         durable.add(str(folder))
 

@@ -68,13 +68,14 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
     finally:
         sys.setprofile(None)
         database.close()
-    folders_made = ["fsync in sync_folder", "done"] * 5  # audio, point, register, day, hour
+    entries = ["fsync in sync_folder", "done"] * 5  # of audio, point, register, day, hour
     assert steps == [
         "fsync in Incoming.sync",
         "done",
-        *folders_made,
         "link in _link",
+        "link in _link",  # now that the folders are there
         "done",
+        *entries,
         "fsync in sync_folder",
         "done",
         "insert_chunk",

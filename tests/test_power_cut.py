@@ -12,6 +12,7 @@ import base64
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -102,9 +103,12 @@ class _Disk:
         self._settle(path)
 
     def _link_begins(self, path: str, target: str, **_: Any) -> None:
-        self._begin(target, self._find(path))
+        with suppress(KeyError):  # without a folder it fails, or one is just made by another
+            self._begin(target, self._find(path))
 
-    def _link_ends(self, target: str, **_: Any) -> None:
+    def _link_ends(self, path: str, target: str, **_: Any) -> None:
+        folder, _, name = target.rpartition("/")
+        self._find(folder).names.setdefault(name, self._find(path))
         self._settle(target)
 
     _rename_begins, _rename_ends = _link_begins, _link_ends

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -124,24 +125,24 @@ def test_a_backup_that_is_made_under_load_is_of_one_moment(
         number = 0
         while not over.is_set():
             number += 1
-            assert service.upload(recorder, b"%d" % number * 2000).status_code == 200
+            answer = service.upload(recorder, b"%d" % number * 2000)
+            assert answer.status_code == 200, answer.text
 
     def prune() -> None:
         while not over.is_set():
             device = ["--device", str(recorders[0].device.device_id), "--status", "all"]
             ingest(service, "prune", *device, "--rate", "0", "--batch", "5")
 
-    threads = [threading.Thread(target=upload, args=[recorder]) for recorder in recorders]
-    threads.append(threading.Thread(target=prune))
-    for thread in threads:
-        thread.start()
-    try:
-        eventually(lambda: len(service.rows(recorders[3])) > 20, 30)
-        made = [make_backup(service, folder) for _ in range(3)]
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor() as threads:
+        under_way = [threads.submit(upload, recorder) for recorder in recorders]
+        under_way.append(threads.submit(prune))
+        try:
+            eventually(lambda: len(service.rows(recorders[3])) > 20, 30)
+            made = [make_backup(service, folder) for _ in range(3)]
+        finally:
+            over.set()
+    for task in under_way:
+        task.result()
     assert [told["missing"] for told in made] == [0, 0, 0]
     assert made[2]["chunks"] > made[0]["chunks"] > 20
     assert len(assert_whole(folder)) == 3

@@ -1,8 +1,10 @@
 """POST /api/v1/chunks: what is accepted, and what 200 means."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -132,6 +134,29 @@ def test_a_replay_brings_a_damaged_file_back(
         assert answer.json()["duplicate"] is True
     assert file.read_bytes() == SPEECH
     assert len(service.rows(recorder)) == 1
+
+
+def test_folders_may_be_removed_at_any_time(service: Service, recorder: Recorder) -> None:
+    """Retention takes away what is empty, and a recorder brings what it has kept for long."""
+    point = service.storage / "audio" / str(recorder.device.point_id)
+    over = threading.Event()
+
+    def remove_what_is_empty() -> None:
+        while not over.wait(0.001):
+            for folder in sorted(point.glob("**/"), reverse=True):
+                with suppress(OSError):
+                    folder.rmdir()
+
+    with ThreadPoolExecutor(1) as pool:
+        removal = pool.submit(remove_what_is_empty)
+        try:
+            for _ in range(50):
+                answer = service.upload(recorder)
+                assert answer.status_code == 200, answer.text
+                (service.storage / answer.json()["stored_path"]).unlink()
+        finally:
+            over.set()
+    removal.result()
 
 
 def test_a_replay_from_a_device_that_was_moved_finds_its_first_place(
