@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 import pytest
 from bench_tools.machine import loopback_mtu
 from bench_tools.nginx import find_nginx
-from bench_tools.svg import lines
 from recorder_agent import Recorder
 from support import Service, clean_environ, descendants_of, eventually, is_alive
 from upload_bench.load import UploadLoad
@@ -162,14 +161,6 @@ def test_the_plot_has_the_figures_in_it(runs: list[Run]) -> None:
             assert f"{rate:.0f}/s, p99 {p99:.1f} ms" in texts
 
 
-def test_a_plot_of_lines_names_its_axes_and_series() -> None:
-    series = {"uploads": [(0, 420.0), (1e3, 400.0), (1e6, 390.0)], "claims <1>": [(1e3, 100.0)]}
-    plot = ElementTree.fromstring(lines("Growth", "", series, x_label="rows", y_label="a second"))
-    texts = "\n".join(plot.itertext())
-    for text in ("Growth", "rows", "a second", "uploads", "claims <1>", "1,000", "1e+06"):
-        assert text in texts
-
-
 def test_lo_gets_its_mtu_back(runs: list[Run]) -> None:
     wanted = 1500 if os.geteuid() == 0 else int(USUAL_MTU)
     assert runs[0].found["side-by-side"]["mtu"] == wanted
@@ -208,7 +199,7 @@ def test_an_interrupt_that_python_drops_is_raised_again() -> None:
     """It drops what is raised in a hook of a fork."""
     script = """
 import os, signal, time
-from upload_bench import command
+from bench_tools import command
 signal.signal(signal.SIGTERM, command._interrupt)
 os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGTERM))
 try:

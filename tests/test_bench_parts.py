@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from bench_tools.machine import describe, file_system
 from local_site import Site, SiteError
 from recorder_agent import Recorder
 from soak_load import SPEECH as SPEECH_FILE
@@ -19,6 +20,7 @@ from support import Service, free_port
 from upload_bench import growth, memory, paced
 from upload_bench.arguments import plan_from
 from upload_bench.growth_fill import QUEUED, fill
+from upload_bench.growth_plot import TITLE
 from upload_bench.paced_process import OTHER_DESCRIPTORS, job, require_descriptors, sending
 from upload_bench.recorders import site_recorders
 
@@ -116,8 +118,9 @@ def test_growth_compares_the_sizes_round_by_round(tmp_path: Path) -> None:
         assert all(size["cpu_ms"][who] > 0 for who in ("service", "postgresql"))
         assert all(size["call_ms"][name] > 0 for name in ("claim", "health", "devices"))
     assert sum(line.lstrip().startswith(("10 ", "50 ")) for line in told) == 3
-    drawn = ElementTree.fromstring(growth.plot(found))
-    assert "2,000" in "".join(drawn.itertext())
+    machine = describe() | {"file_system": file_system(tmp_path)}
+    drawn = ElementTree.fromstring(growth.plot(found | {"machine": machine}))
+    assert {"2,000", TITLE} <= set(drawn.itertext())
     assert not any(path.stat().st_size for path in tmp_path.rglob("*.ogg"))  # of any round
 
 

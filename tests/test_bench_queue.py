@@ -82,7 +82,7 @@ def test_a_broken_promise_is_the_exit_status(
 ) -> None:
     broken = found["workers"] | {"kept": False, "lost": 1, "examples": ["lost: a-chunk"]}
     monkeypatch.setattr(command.workers, "run", lambda *_: broken)
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["bench-queue", "--only=workers"])
     assert command.main() == 1
     *_, example, last = capsys.readouterr().out.splitlines()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from bench_tools.client import ApiClient
 from bench_tools.machine import milliseconds
 from local_site import Site
 
@@ -21,7 +22,6 @@ from ingest_api.leases import CROWD, Leases
 from ingest_api.models import FIRST_ID, Claim
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
-from queue_bench.client import InternalClient
 
 DEVICES = 100
 WAITING = 1000
@@ -119,7 +119,7 @@ def run(folder: Path, plan: Plan, show: Callable[[str], None]) -> dict[str, Any]
 
 def _measure(site: Site, queue: Queue, token: str, claims: int) -> dict[str, Any]:
     queue.settle()
-    client = InternalClient(site.address, token)
+    client = ApiClient(site.address, token)
     settings = _settings(site)
     database = Database(settings)
     leases = Leases(database, max_attempts=settings.max_attempts)

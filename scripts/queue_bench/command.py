@@ -6,23 +6,15 @@ What is measured: claim.py, workers.py, download.py. How it is told: report.py.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-import psycopg
-from local_postgres import PostgresError
-from local_site import SiteError
+from bench_tools.command import conclude, exit_status, show
 from option_types import above_zero, at_least
 
 from queue_bench import claim, download, report, workers
-
-KEPT, BROKEN, NOT_RUN = range(3)
 
 
 class Part(NamedTuple):
@@ -34,32 +26,19 @@ class Part(NamedTuple):
 
 def main() -> int:
     """Run the parts; the exit status."""
-    arguments = _parse_arguments()
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        found = {name: _run(part, arguments) for name, part in _parts(arguments).items()}
-    except (SiteError, PostgresError, psycopg.Error, OSError) as error:
-        print(f"the benchmark could not run: {error}", file=sys.stderr)
-        return NOT_RUN
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return NOT_RUN
-    kept = all(part["kept"] for part in found.values())
-    if arguments.json:
-        print(json.dumps({"kept": kept, **found}))
-    else:
-        print("AS PROMISED" if kept else "NOT AS PROMISED")
-    return KEPT if kept else BROKEN
+    options = _parse_arguments()
+    return exit_status(lambda: _measure(options))
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _measure(options: argparse.Namespace) -> bool:
+    found = {name: _run(part, options) for name, part in _parts(options).items()}
+    return conclude(found, as_json=options.json)
 
 
-def _run(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="queue-", dir=arguments.folder) as folder:
+def _run(part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="queue-", dir=options.folder) as folder:
         found = part.run(Path(folder))
-    if not arguments.json:
+    if not options.json:
         print(*part.tell(found), sep="\n", flush=True)
     return found
 
@@ -82,17 +61,13 @@ def _parts(options: argparse.Namespace) -> dict[str, Part]:
         mtu=options.mtu,
     )
     parts = {
-        "claim": Part(lambda folder: claim.run(folder, claims, _show), report.tell_claim),
-        "workers": Part(lambda folder: workers.run(folder, work, _show), report.tell_workers),
+        "claim": Part(lambda folder: claim.run(folder, claims, show), report.tell_claim),
+        "workers": Part(lambda folder: workers.run(folder, work, show), report.tell_workers),
         "download": Part(
-            lambda folder: download.run(folder, downloads, _show), report.tell_download
+            lambda folder: download.run(folder, downloads, show), report.tell_download
         ),
     }
     return {name: parts[name] for name in parts if options.only in {None, name}}
-
-
-def _show(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parse_arguments() -> argparse.Namespace:

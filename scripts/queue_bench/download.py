@@ -15,13 +15,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from bench_tools.client import BASE
 from bench_tools.machine import SERVING, cpu_seconds, loopback_mtu, postgres_cpu, service_cpu
 from bench_tools.nginx import Nginx, serving
 from bench_tools.programs import generator
 from local_site import Site, SiteError
 
 from ingest_api.tokens import generate_token
-from queue_bench.client import BASE
 from queue_bench.load import Load, Round
 from queue_bench.uploads import Uploads
 

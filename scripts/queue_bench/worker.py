@@ -18,7 +18,7 @@ import time
 from http.client import HTTPException
 from typing import Any
 
-from queue_bench.client import InternalClient, Refused
+from bench_tools.client import ApiClient, Refused
 
 BATCH = 10
 NOTHING_SECONDS = 0.2
@@ -27,7 +27,7 @@ NOTHING_SECONDS = 0.2
 class Worker:
     """Works until it is killed."""
 
-    def __init__(self, client: InternalClient, name: str, notes: str, lease_seconds: int) -> None:
+    def __init__(self, client: ApiClient, name: str, notes: str, lease_seconds: int) -> None:
         self._client = client
         self._name = name
         self._lease_seconds = lease_seconds
@@ -75,7 +75,7 @@ class Worker:
 def main() -> None:
     """INTERNAL_TOKEN is in the environment, where other users do not see it."""
     host, port, name, notes, lease_seconds = sys.argv[1:]
-    client = InternalClient((host, int(port)), os.environ["INTERNAL_TOKEN"])
+    client = ApiClient((host, int(port)), os.environ["INTERNAL_TOKEN"])
     Worker(client, name, notes, int(lease_seconds)).run()
 
 

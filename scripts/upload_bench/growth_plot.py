@@ -1,6 +1,5 @@
 """The growth as a picture: what becomes of the uploads, and of what else is asked, with more rows
-(to the left) and with more devices (to the right). Four small charts, so that each has its scale;
-larger ones: bench_tools/svg.py.
+(to the left) and with more devices (to the right). Four small charts, so that each has its scale.
 
 Reads what was found and changes nothing.
 """
@@ -11,19 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH, HEIGHT = 380, 210  # of a chart
+from bench_tools import svg
+from bench_tools.machine import in_words
+
+WIDTH, HEIGHT = svg.WIDTH // 2, 210  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 44, 40  # margins within it
 INDENT = 26  # of the first and the last point from the ends of the axis
-NAME_WIDTH = 108
-COLOURS = ("#2f6fbe", "#c2571a", "#3d8b37")
-STYLE = """
-svg { background: #ffffff; font: 11px system-ui, sans-serif }
-text { fill: #1f2328 } .quiet { fill: #59636e } .grid { stroke: #d1d9e0 }
-@media (prefers-color-scheme: dark) {
-  svg { background: #0d1117 } text { fill: #e6edf3 } .quiet { fill: #9198a1 }
-  .grid { stroke: #3d444d }
-}
-"""
+NAME_WIDTH = 116
+TITLE = "An upload, a claim and /health, as the table and the fleet grow"
 
 
 @dataclass(frozen=True)
@@ -36,15 +30,12 @@ class Line:
 
 def plot(found: dict[str, Any]) -> str:
     """An SVG document."""
-    size = f'width="{2 * WIDTH}" height="{2 * HEIGHT}" viewBox="0 0 {2 * WIDTH} {2 * HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>'
-    title = "<title>What an upload costs as the table and the fleet grow</title>"
     charts = [
-        f'<g transform="translate({x * WIDTH},{y * HEIGHT})">{chart}</g>'
+        f'<g transform="translate({x * WIDTH},{svg.TOP + y * HEIGHT})">{chart}</g>'
         for x, key in enumerate(("rows", "devices"))
         for y, chart in enumerate(_charts(found, key))
     ]
-    return "\n".join((head, title, f"<style>{STYLE}</style>", *charts, "</svg>", ""))
+    return svg.document(TITLE, in_words(found["machine"]), svg.TOP + 2 * HEIGHT, charts)
 
 
 def _charts(found: dict[str, Any], key: str) -> Iterator[str]:
@@ -64,31 +55,38 @@ def _charts(found: dict[str, Any], key: str) -> Iterator[str]:
 
 def _chart(places: Sequence[str], lines: Sequence[Line], axis: str) -> str:
     top = 1.15 * max(max(line.values) for line in lines) or 1.0
-    parts = []
-    for value in (0.0, top / 2, top):
-        y = _y(value, top)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(_text(LEFT - 5, y + 4, f"{value:.3g}", "quiet", "end"))
+    parts = [*_grid(top), *_names(lines)]
     for index, place in enumerate(places):
-        parts.append(_text(_x(index, len(places)), HEIGHT - BOTTOM + 15, place, "quiet"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis))
-    for index, line in enumerate(lines):
-        left = LEFT + NAME_WIDTH * index
-        parts.append(f'<circle cx="{left}" cy="16" r="4" fill="{COLOURS[index]}"/>')
-        parts.append(_text(left + 8, 20, line.name, anchor="start"))
-        parts += _draw(line, top, COLOURS[index])
+        x = _x(index, len(places))
+        parts.append(svg.text(x, HEIGHT - BOTTOM + 15, place, anchor="middle", kind="quiet"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(svg.text(middle, HEIGHT - 8, axis, anchor="middle", kind="quiet"))
+    for line, colour in zip(lines, svg.COLOURS, strict=False):
+        parts += _draw(line, top, colour)
     return "".join(parts)
 
 
+def _grid(top: float) -> Iterator[str]:
+    for value in (0.0, top / 2, top):
+        y = _y(value, top)
+        yield svg.path(f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", "grid")
+        yield svg.text(LEFT - 5, y + 4, f"{value:.3g}", anchor="end", kind="quiet")
+
+
+def _names(lines: Sequence[Line]) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        left = LEFT + NAME_WIDTH * index
+        yield svg.dot(left, 16, svg.COLOURS[index])
+        yield svg.text(left + 8, 20, line.name, kind="quiet")
+
+
 def _draw(line: Line, top: float, colour: str) -> Iterator[str]:
-    places = [
-        (_x(index, len(line.values)), _y(value, top)) for index, value in enumerate(line.values)
-    ]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
-    for (x, y), value in zip(places, line.values, strict=True):
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
-        yield _text(x, y - 6, f"{value:.3g}")
+    count = len(line.values)
+    points = [(_x(index, count), _y(value, top)) for index, value in enumerate(line.values)]
+    yield svg.line(points, colour)
+    for (x, y), value in zip(points, line.values, strict=True):
+        yield svg.dot(x, y, colour)
+        yield svg.text(x, y - 6, f"{value:.3g}", anchor="middle", kind="quiet")
 
 
 def _x(index: int, count: int) -> float:
@@ -99,7 +97,3 @@ def _x(index: int, count: int) -> float:
 
 def _y(value: float, top: float) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / top
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{text}</text>'

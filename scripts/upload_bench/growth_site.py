@@ -5,7 +5,6 @@ How many sites there are, how large, and whose turn it is, does not belong here.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import statistics
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from http.client import HTTPConnection
 from typing import Any
 
+from bench_tools.client import ApiClient
 from bench_tools.machine import postgres_cpu, service_cpu
 from local_site import Site, SiteError
 from recorder_agent import UPLOAD_PATH, Chunk, Recorder, connect, upload_body, upload_headers
@@ -27,7 +27,6 @@ from upload_bench.load import Round, UploadLoad
 from upload_bench.recorders import site_recorders, start_of
 
 DEVICES = "/api/v1/admin/devices"
-CLAIM = "/api/v1/internal/claim"
 BATCH = 10  # chunks that a claim asks for
 LEASE_SECONDS = 3600  # none ends while this goes on
 SETTLING_SECONDS = 0.3
@@ -107,18 +106,17 @@ class GrownSite:
     def ask(self, count: int) -> None:
         """So many requests of each other kind, one after another."""
         claimed: list[str] = []
-        connection = connect(self.site.address)
-        wish = {"worker": "benchmark", "limit": BATCH, "lease_sec": LEASE_SECONDS}
+        client = ApiClient(self.site.address, self.token)
 
         def claim() -> None:
-            answer = self._exchange(connection, "POST", CLAIM, wish)
-            claimed.extend(chunk["chunk_id"] for chunk in answer["chunks"])
+            chunks = client.claim("benchmark", limit=BATCH, lease_seconds=LEASE_SECONDS)
+            claimed.extend(chunk["chunk_id"] for chunk in chunks)
 
         for _ in range(count):
             self._time("claim", claim)
-            self._time("health", lambda: self._exchange(connection, "GET", "/health"))
-            self._time("devices", lambda: self._exchange(connection, "GET", DEVICES))
-        connection.close()
+            self._time("health", lambda: client.get("/health"))
+            self._time("devices", lambda: client.get(DEVICES))
+        client.close()
         if len(claimed) != BATCH * count:
             raise SiteError(f"{len(claimed)} chunks were claimed, not {BATCH * count}")
         with self.site.connect() as database:  # as workers do
@@ -128,14 +126,6 @@ class GrownSite:
         started = time.perf_counter()
         call()
         self.calls.setdefault(name, []).append(time.perf_counter() - started)
-
-    def _exchange(
-        self, connection: HTTPConnection, method: str, path: str, values: object = None
-    ) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        body = None if values is None else json.dumps(values)
-        connection.request(method, path, body, headers)
-        return json.loads(_read(connection))
 
     def facts(self, first: GrownSite) -> dict[str, Any]:
         """Medians of the rounds; `ratio` to the first site: of those of each round, because the
@@ -184,15 +174,10 @@ def _alone(site: Site, worker: int) -> Iterator[None]:
 def _upload(connection: HTTPConnection, recorder: Recorder, chunk: Chunk) -> None:
     body = upload_body(recorder, chunk)
     connection.request("POST", UPLOAD_PATH, body, upload_headers(recorder, len(body)))
-    _read(connection)
-
-
-def _read(connection: HTTPConnection) -> bytes:
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:
         raise SiteError(f"the service answered {response.status}: {content[:500]!r}")
-    return content
 
 
 def _cpu(site: Site) -> dict[str, float]:
