@@ -8,7 +8,8 @@ An upload, from outside in:
     blueprints/              the HTTP surface: decode, validate, store, respond
     auth.py, schemas/        who is asking; whether what they say has the right shape
     ingest.py, devices.py    the use cases, free of HTTP
-    storage.py, steps.py     files: written, hashed, synced, named; each step by name
+    storage.py, folders.py   files: written, hashed, synced, named; the folders they are in
+    steps.py                 what an upload passes through, by name
     queries/                 rows: one function a file of sql/queries
     database.py              connections, each use bounded in time
     errors.py, problems.py   all that can go wrong; how it is told

@@ -8,29 +8,22 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from time import monotonic
 
 from ingest_api.errors import FileTooLarge, StorageFull, StorageUnavailable
+from ingest_api.folders import FOLDER_MODE, Folders, sync_folder
 from ingest_api.settings import Settings
 from ingest_api.steps import Step, passed
 
 RECORDINGS, INCOMING = "audio", ".incoming"
-FILE_MODE, FOLDER_MODE = 0o640, 0o750
+FILE_MODE = 0o640
 
-_LINK_ATTEMPTS = 10  # `remove` may take away a folder, still empty, that was just made
-REMEMBERED_FOLDERS = 50_000  # about 10 MB
-REMEMBERED_SECONDS = 3600.0
-REMEMBERED_AGE = timedelta(days=2)
-REMOVED_AGE = timedelta(days=3)
-"""A process remembers which folders it found durable: those for recordings younger than
-REMEMBERED_AGE, for up to REMEMBERED_SECONDS. `remove` takes away empty folders only of recordings
-older than REMOVED_AGE, so never one that any process remembers: another process might be making it
-anew, and not have come to its sync yet."""
+_RACES = 10
+"""So often may retention take away a folder that an upload has made, and not yet filled."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,10 +78,17 @@ class Incoming:
         os.fsync(self._descriptor)
         passed(Step.SYNCED)
 
-    def twin(self) -> Path:
-        """A second temporary name, for putting the file over another."""
-        self._names.append(self.path.with_suffix(".twin"))
-        return self._names[-1]
+    def link(self, final: Path) -> None:
+        """Give it its final name."""
+        try:
+            os.link(self.path, final)
+        except FileExistsError:
+            # The id in the name stands for the bytes: this is the same upload. Its file may have
+            # been damaged since, so the bytes in hand take its place.
+            twin = self.path.with_suffix(f".twin{len(self._names)}")
+            self._names.append(twin)
+            os.link(self.path, twin)
+            twin.replace(final)
 
     def discard(self) -> None:
         """Close it and take its temporary names away; what is stored under another name stays.
@@ -114,8 +114,7 @@ class Storage:
         self.root = settings.audio_storage_dir
         self._max_bytes = settings.max_upload_size_bytes
         self._min_free_bytes = settings.min_free_bytes
-        self._durable_folders: set[str] = set()
-        self._remembered_until = 0.0
+        self._folders = Folders(self.root)
 
     @disk_errors()
     def prepare(self) -> None:
@@ -153,16 +152,17 @@ class Storage:
         the file, whole, under `file_path`. The same file may be committed again.
 
         The order is the promise: the bytes, the name, the folders above, the one it is in: a
-        file's sync is not its entry's (fsync(2)). What has the name in it, nobody removes.
+        file's sync is not its entry's (fsync(2)).
         """
         incoming.sync()
-        final = self.root / file_path
-        durable = self._remembered_folders(recorded_at)
+        final, durable = self.root / file_path, self._folders.durable(recorded_at)
+        for _ in range(_RACES):
+            try:
+                self._name(incoming, final, durable)
+                return
+            except (FileNotFoundError, FileExistsError):
+                durable.clear()  # somebody removes folders
         self._name(incoming, final, durable)
-        passed(Step.LINKED)
-        self._settle(final.parent, durable)
-        sync_folder(final.parent)
-        passed(Step.FOLDER_SYNCED)
 
     @disk_errors()
     def holds(self, file_path: str) -> bool:
@@ -189,61 +189,13 @@ class Storage:
             return os.open(path, flags, FILE_MODE)
 
     def _name(self, incoming: Incoming, final: Path, durable: set[str]) -> None:
-        """Link it; what had to be made for it is not among the `durable` afterwards."""
-        for _ in range(_LINK_ATTEMPTS):
-            with suppress(FileNotFoundError):
-                _link(incoming, final)
-                return
-            if str(final.parent) in durable:
-                durable.clear()  # somebody has removed it: perhaps others, too
-            with suppress(FileNotFoundError):
-                self._make_folders(final.parent, durable)
-        _link(incoming, final)
-
-    def _make_folders(self, folder: Path, durable: set[str]) -> None:
-        if folder == self.root or folder.is_dir():
-            return
-        self._make_folders(folder.parent, durable)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        passed(Step.FOLDER_MADE)
-        durable.discard(str(folder))
-
-    def _settle(self, folder: Path, durable: set[str]) -> None:
-        """Sync the entries of `folder` and of those above it, unless `durable`: another worker may
-        have made one a moment ago and not have come to its sync yet."""
-        if folder == self.root or str(folder) in durable:
-            return
-        self._settle(folder.parent, durable)
-        sync_folder(folder.parent)
-        durable.add(str(folder))
-
-    def _remembered_folders(self, recorded_at: datetime) -> set[str]:
-        """The folders that this process need not sync for a recording of that time; more can be
-        added."""
-        if datetime.now(UTC) - recorded_at > REMEMBERED_AGE:
-            return set()
-        expired = monotonic() > self._remembered_until
-        if expired or len(self._durable_folders) >= REMEMBERED_FOLDERS:
-            self._durable_folders = set()
-            self._remembered_until = monotonic() + REMEMBERED_SECONDS
-        return self._durable_folders
-
-
-def _link(incoming: Incoming, final: Path) -> None:
-    try:
-        os.link(incoming.path, final)
-    except FileExistsError:
-        # The id in the name stands for the bytes: this is the same upload. Its file may have been
-        # damaged since, so the bytes in hand take its place.
-        twin = incoming.twin()
-        os.link(incoming.path, twin)
-        twin.replace(final)
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in `folder` would survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        """The name first, then the folders' syncs: nobody removes one that has a file in it."""
+        try:
+            incoming.link(final)
+        except FileNotFoundError:
+            self._folders.make(final.parent, durable)
+            incoming.link(final)
+        passed(Step.LINKED)
+        self._folders.settle(final.parent, durable)
+        sync_folder(final.parent)
+        passed(Step.FOLDER_SYNCED)

@@ -18,15 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ingest_api.errors import StorageUnavailable
+from ingest_api.folders import REMOVED_AGE, Folders, sync_folder
 from ingest_api.models import ChunkFile, PrunedChunk
-from ingest_api.storage import (
-    FOLDER_MODE,
-    INCOMING,
-    RECORDINGS,
-    REMOVED_AGE,
-    disk_errors,
-    sync_folder,
-)
+from ingest_api.storage import INCOMING, RECORDINGS, disk_errors
 
 LOST_AND_FOUND = ".lost+found"
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -38,6 +32,8 @@ class StoredFiles:
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.normpath(root))
         self.unreadable: dict[str, str] = {}  # folders, and why; what `recordings` went past
+        self._folders = Folders(self.root)
+        self._durable: set[str] = set()
         self._aside = f"{LOST_AND_FOUND}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
     @contextmanager
@@ -132,13 +128,14 @@ class StoredFiles:
         can reach it any more, and a fresh one is put back.
         """
         source, target = self.root / file_path, self.root / self._aside / file_path
-        _make_folders(target.parent)
+        self._make(target.parent)
         try:
             source.rename(target)
         except FileNotFoundError:
             return None
+        self._settle(target.parent)
         if _age(target) <= grace:
-            _move_back(target, source)
+            self._move_back(target, source)
             return None
         return f"{self._aside}/{file_path}"
 
@@ -151,13 +148,13 @@ class StoredFiles:
             if found.is_file() and found.stat().st_size == row.file_size_bytes:
                 name = str(found.relative_to(self.root))
                 if row.sha256 in {None, self.sha256(name)}:
-                    _move_back(found, self.root / file_path)
+                    self._move_back(found, self.root / file_path)
                     return name
         return None
 
     def remove(self, chunks: Iterable[PrunedChunk]) -> dict[str, str]:
         """Remove files, and the folders that this leaves empty and nobody remembers (see
-        REMOVED_AGE in `storage.py`); the paths that could not be removed, and why. One that is
+        REMOVED_AGE in `folders.py`); the paths that could not be removed, and why. One that is
         gone already, or is no file, is no failure.
 
         The last folder is synced, and with it, on a file system that keeps a journal, what was
@@ -214,6 +211,22 @@ class StoredFiles:
             except OSError as error:
                 self.unreadable[folder] = error.strerror or str(error)
 
+    def _move_back(self, source: Path, target: Path) -> None:
+        self._make(target.parent)
+        with suppress(FileExistsError):  # then an upload has brought it
+            os.link(source, target)
+        self._settle(target.parent)
+        source.unlink()
+
+    def _make(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._folders.make(folder, self._durable)
+
+    def _settle(self, folder: Path) -> None:
+        """Return when the names in it, and of all folders above it, would survive a power cut."""
+        self._folders.settle(folder, self._durable)
+        sync_folder(folder)
+
     def _path(self, file_path: str) -> Path:
         return self.root / self.canonical(file_path)
 
@@ -221,21 +234,6 @@ class StoredFiles:
 def _open_at_once(path: str, flags: int) -> int:
     """A pipe that lies there would else be waited for."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _make_folders(folder: Path) -> None:
-    """Like mkdir with `parents`, which would give the mode to the last only."""
-    if not folder.is_dir():
-        _make_folders(folder.parent)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-
-
-def _move_back(source: Path, target: Path) -> None:
-    _make_folders(target.parent)
-    with suppress(FileExistsError):  # then an upload has brought it
-        os.link(source, target)
-    sync_folder(target.parent)
-    source.unlink()
 
 
 def _age(path: Path) -> float:

@@ -57,7 +57,7 @@ class Site:
         self._log = folder / "service.log"
         self.address = HOST, free_port()
         self._workers = workers
-        self._extra = dict(environ or {})
+        self._extra = {"ADMIN_TOKEN": generate_token()} | dict(environ or {})
         self._service: subprocess.Popen[bytes] | None = None
         self._thawing: list[subprocess.Popen[bytes]] = []
 
@@ -197,7 +197,6 @@ class Site:
         own = {
             "DATABASE_URL": self.database_url,
             "AUDIO_STORAGE_DIR": str(self.storage),
-            "ADMIN_TOKEN": generate_token(),
             "HOST": self.address[0],
             "PORT": str(self.address[1]),
             "WORKERS": str(self._workers),

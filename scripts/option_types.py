@@ -39,6 +39,13 @@ def above_zero(value: str) -> float:
     return number
 
 
+def not_below_zero(value: str) -> float:
+    """Any number from 0 on."""
+    if not 0 <= (number := _number(value)) < float("inf"):
+        raise argparse.ArgumentTypeError("must not be below 0")
+    return number
+
+
 def share(value: str) -> float:
     """From none of it to all."""
     if not 0 <= (number := _number(value)) <= 1:

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from local_postgres import PostgresError
 from local_site import SiteError
-from option_types import above_zero, at_least
+from option_types import above_zero, at_least, not_below_zero
 from soak_faults import FAULTS, GRACEFUL
 from soak_load import TAIL_BYTES, Habits
 from soak_report import ProgressLine, facts, table
@@ -87,7 +87,7 @@ def _add_options(add: Callable[..., Any]) -> None:
     text = "recorders, each of which sends one chunk at a time (default: %(default)s)"
     add("--devices", type=at_least(1), default=Plan.devices, metavar="N", help=text)
     text = "chunks a second, all together; 0: as fast as they are answered (default: %(default)g)"
-    add("--rate", type=float, default=Habits.rate, metavar="N", help=text)
+    add("--rate", type=not_below_zero, default=Habits.rate, metavar="N", help=text)
     text = "gunicorn's worker processes (default: %(default)s)"
     add("--workers", type=at_least(1), default=Plan.workers, metavar="N", help=text)
     text = "the size of a chunk (default: %(default)s, a minute of speech)"
@@ -131,7 +131,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         faults=arguments.faults,
         every=arguments.every,
         devices=arguments.devices,
-        habits=Habits(rate=max(0.0, arguments.rate), chunk_bytes=arguments.chunk_bytes),
+        habits=Habits(rate=arguments.rate, chunk_bytes=arguments.chunk_bytes),
         workers=arguments.workers,
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,
     )

@@ -103,9 +103,10 @@ def change(service: Service, recorder: Recorder, number: int, **columns: Any) ->
 
 
 # Runs a command and, at the nth time that it changes something on a disk or starts a program, where
-# the name of a file contains a text, does something else first; at last it tells how often it was.
+# the name of a file contains a text, dies, or waits for the end of its input; at last it tells how
+# often it was.
 _INTERRUPTED = """
-import os, signal, sys, time
+import os, signal, sys
 number, text, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 seen = 0
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "subprocess.Popen", "shutil.copyfile"}
@@ -115,7 +116,7 @@ def listen(event, arguments):
     if (event in CHANGES or writes) and text in str(arguments[0]):
         seen += 1
         if seen == number:
-            os.kill(os.getpid(), signal.SIGKILL) if what == "die" else time.sleep(3)
+            os.kill(os.getpid(), signal.SIGKILL) if what == "die" else sys.stdin.read()
 sys.argv[:] = ["flask", "ingest", *sys.argv[4:]]
 from flask.cli import main
 import ingest_api.cli
@@ -133,6 +134,7 @@ def interrupted(
     return subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTED, str(number), at, what, *map(str, arguments)],
         env=environ(service, **settings),
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

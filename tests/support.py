@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 import requests
 from local_postgres import die_with_parent
+from local_site import free_port
 from psycopg.rows import dict_row
 
 from ingest_api import devices
@@ -48,12 +49,6 @@ def eventually(condition: Any, seconds: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.02)
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -139,7 +134,8 @@ class Service:
         return children_of(self.process.pid)
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        whole, _, _ = self.log_path.read_text().rpartition("\n")  # a line may be just being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def recorder(self, **changes: Any) -> Recorder:
         """Register a device straight in the database."""

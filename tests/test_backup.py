@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -349,6 +350,18 @@ def test_what_an_interrupted_backup_has_copied_is_not_forgotten(
     assert stored(folder / "storage") == set()
 
 
+def _go_on(process: subprocess.Popen[str]) -> None:
+    """What waits at its place, to the end."""
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+
+
+def _is_waited_for(folder: Path) -> bool:
+    """Whether somebody waits for the lock on it."""
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in lock and f":{folder.stat().st_ino} " in lock for lock in locks)
+
+
 def test_no_file_goes_while_a_backup_is_made(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -358,7 +371,7 @@ def test_no_file_goes_while_a_backup_is_made(
         eventually(lambda: list(folder.glob("*.partial/files")), 30)
         pruned = ingest(emptied, "prune", *device)
         second = ingest(emptied, "backup", folder)
-        assert process.wait(30) == 0
+        _go_on(process)
     assert pruned.returncode == second.returncode == 1
     assert "Another prune or fsck --repair is at work, or a backup" in pruned.stderr
     assert f"Another backup or restore is at work in {folder}" in second.stderr
@@ -371,8 +384,11 @@ def test_it_waits_for_a_prune(emptied: Service, recorder: Recorder, folder: Path
     device = ["--device", str(recorder.device.device_id), "--status", "all"]
     with interrupted(emptied, 1, "wait", "prune", *device) as process:
         eventually(lambda: {row["status"] for row in emptied.rows(recorder)} == {"PRUNED"}, 30)
-        told = make_backup(emptied, folder)
-        assert process.wait(30) == 0
+        with ThreadPoolExecutor(1) as thread:
+            made = thread.submit(make_backup, emptied, folder)
+            eventually(lambda: _is_waited_for(emptied.storage), 30)
+            _go_on(process)
+        told = made.result()
     assert "waiting for prune or fsck --repair" in told["stderr"]
     assert (told["chunks"], told["missing"]) == (0, 0)
 

@@ -12,13 +12,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from bench_tools.command import plan_from
 from bench_tools.machine import describe, file_system
 from local_site import Site, SiteError
 from recorder_agent import Recorder
 from soak_load import SPEECH as SPEECH_FILE
 from support import Service, free_port
 from upload_bench import growth, memory, paced
-from upload_bench.arguments import plan_from
 from upload_bench.growth_fill import QUEUED, fill
 from upload_bench.growth_plot import TITLE
 from upload_bench.paced_process import OTHER_DESCRIPTORS, job, require_descriptors, sending

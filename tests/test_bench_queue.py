@@ -45,7 +45,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     documents: dict[str, Any] = {}
     try:
         for process in running:
-            output, progress = process.communicate(timeout=60)
+            output, progress = process.communicate(timeout=300)
             assert process.returncode == 0, progress
             documents |= json.loads(output)
     finally:

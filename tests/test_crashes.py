@@ -76,7 +76,7 @@ def slow_commit(mortal: Service) -> Iterator[None]:
     with mortal.connect() as connection:
         connection.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'"
+            "'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
         )
         connection.execute(
             "CREATE CONSTRAINT TRIGGER pause AFTER INSERT ON audio_chunks DEFERRABLE "

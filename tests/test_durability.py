@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from werkzeug.datastructures import MultiDict
 
 from ingest_api import devices, ingest
 from ingest_api.database import Database, connect
+from ingest_api.folders import REMEMBERED_FOLDERS, Folders
 from ingest_api.models import Recording
 from ingest_api.schemas import load_recording
 from ingest_api.settings import Settings
@@ -72,8 +74,8 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
     assert steps == [
         "fsync in Incoming.sync",
         "done",
-        "link in _link",
-        "link in _link",  # now that the folders are there
+        "link in Incoming.link",
+        "link in Incoming.link",  # now that the folders are there
         "done",
         *entries,
         "fsync in sync_folder",
@@ -138,16 +140,30 @@ def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
     assert len(service.rows(recorder)) == 1
 
 
-def test_the_folders_it_remembers_are_bounded(tmp_path: Any, database_url: str) -> None:
-    storage = Storage(_settings(tmp_path, database_url))
-    storage.prepare()
-    storage._remembered_until = math.inf
-    storage._durable_folders.update(str(number) for number in range(50_000))
-    with storage.incoming() as incoming:
-        incoming.write(b"x")
-        storage.commit(incoming, "audio/a/b/c.ogg", datetime.now(UTC))
-    assert len(storage._durable_folders) < 10
-    assert (tmp_path / "audio/a/b/c.ogg").read_bytes() == b"x"
+def test_the_folders_it_remembers_are_bounded(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders._remembered_until = math.inf
+    remembered = folders.durable(datetime.now(UTC))
+    remembered.update(str(number) for number in range(REMEMBERED_FOLDERS - 1))
+    assert folders.durable(datetime.now(UTC)) is remembered
+    remembered.add("one more")
+    assert folders.durable(datetime.now(UTC)) == set()
+
+
+def test_a_folder_that_is_removed_takes_what_is_remembered_with_it(tmp_path: Path) -> None:
+    """Whoever finds one missing cannot know which others are; those that are there are synced."""
+    folders, now = Folders(tmp_path), datetime.now(UTC)
+    durable = folders.durable(now)
+    for hour in (tmp_path / "audio/day/10", tmp_path / "audio/day/11"):
+        folders.make(hour, durable)
+        folders.settle(hour, durable)
+    assert len(durable) == 4  # a new hour forgets none of the others
+    (tmp_path / "audio/day/11").rmdir()
+    (tmp_path / "audio/day/10").rmdir()
+    (tmp_path / "audio/day").rmdir()
+    folders.make(tmp_path / "audio/day/12", durable)
+    assert (tmp_path / "audio/day/12").is_dir()
+    assert folders.durable(now) == set()
 
 
 def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Any, database_url: str) -> None:

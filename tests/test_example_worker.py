@@ -108,9 +108,9 @@ def test_with_nothing_to_do_it_stops_at_once(emptied: Service, start_worker: Sta
 
 def test_the_lease_is_renewed_while_it_works(emptied: Service, start_worker: Start) -> None:
     [chunk_id] = upload(emptied, emptied.recorder())
-    worker = start_worker(emptied, "--drain", "--lease-sec", "3", program=SLOW)
+    worker = start_worker(emptied, "--drain", "--lease-sec", "6", program=SLOW)
     worker.has_begun()
-    other, end = HttpWorker(emptied), time.monotonic() + 5
+    other, end = HttpWorker(emptied), time.monotonic() + 8
     while time.monotonic() < end:
         assert other.claim() == []
         time.sleep(0.1)
@@ -121,11 +121,11 @@ def test_the_lease_is_renewed_while_it_works(emptied: Service, start_worker: Sta
 
 def test_when_it_is_killed_another_finishes_its_work(emptied: Service, start_worker: Start) -> None:
     [chunk_id] = upload(emptied, emptied.recorder())
-    killed = start_worker(emptied, "--lease-sec", "1", program=SLOW)
+    killed = start_worker(emptied, "--lease-sec", "3", program=SLOW)
     killed.has_begun()
     killed.process.kill()
     start_worker(emptied, "--worker", "heir")
-    eventually(lambda: status(emptied, chunk_id) == "DONE", 10)
+    eventually(lambda: status(emptied, chunk_id) == "DONE", 30)
     found = row(emptied, chunk_id)
     assert (found["worker"], found["attempts"]) == ("heir", 2)
 

@@ -74,7 +74,8 @@ def test_sigterm_answers_who_has_just_connected_or_waits_between_two_uploads(
     with socket.create_connection(("127.0.0.1", service.port)) as silent:
         time.sleep(0.3)  # both are known to their workers
         service.process.terminate()
-        time.sleep(0.5)
+        eventually(lambda: "Handling signal: term" in service.log_path.read_text())
+        time.sleep(0.3)  # and so the workers know
         answer = service.upload(recorder, b"2", session=session)
         assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
         assert service.process.wait(15) == 0

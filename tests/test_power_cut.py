@@ -107,9 +107,11 @@ class _Disk:
             self._begin(target, self._find(path))
 
     def _link_ends(self, path: str, target: str, **_: Any) -> None:
-        folder, _, name = target.rpartition("/")
-        self._find(folder).names.setdefault(name, self._find(path))
-        self._settle(target)
+        self._find(target.rpartition("/")[0]).names.setdefault(Path(target).name, self._find(path))
+        node: Any = self._root
+        for part in self._parts(target):  # it has succeeded: all that is on its way is there
+            node.settled[part] = node.names[part]
+            node = node.names[part]
 
     _rename_begins, _rename_ends = _link_begins, _link_ends
 

@@ -240,16 +240,17 @@ def test_a_person_is_asked_first(emptied: Service) -> None:
         assert file.exists() is bool(status)
 
 
-# Runs the command and, at the nth file or folder it is about to remove, does something else first.
+# Runs the command and, at the nth file or folder it is about to remove, dies, or waits for the end
+# of its input.
 INTERRUPTED = """
-import os, signal, sys, time
+import os, signal, sys
 name, number, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def listen(event, arguments):
     global number
     if event == name and "/audio/" in str(arguments[0]):
         number -= 1
         if number == 0:
-            os.kill(os.getpid(), signal.SIGKILL) if what == "die" else time.sleep(2)
+            os.kill(os.getpid(), signal.SIGKILL) if what == "die" else sys.stdin.read()
 sys.addaudithook(listen)
 sys.argv[:] = ["flask", "ingest", "prune", "--older-than", "30d", "--batch", "4"]
 from flask.cli import main
@@ -263,6 +264,7 @@ def _start_interrupted(service: Service, *arguments: str) -> subprocess.Popen[by
         env=clean_environ(
             DATABASE_URL=service.database_url, AUDIO_STORAGE_DIR=str(service.storage)
         ),
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -307,7 +309,8 @@ def test_an_upload_of_what_is_being_removed_is_answered_and_the_next_is_stored_a
         eventually(lambda: [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"], 20)
         answer = emptied.upload(recorder, b"0")
         assert (answer.status_code, answer.json()["duplicate"]) == (200, True)
-        assert process.wait(30) == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
     assert emptied.rows(recorder) == emptied.files(recorder) == []
     answer = emptied.upload(recorder, b"0")
     assert (answer.status_code, answer.json()["duplicate"]) == (200, False)
@@ -342,7 +345,8 @@ def test_only_one_runs_at_a_time(emptied: Service) -> None:
         second = _prune(emptied, "--older-than", "30d")
         assert second.returncode == 1
         assert "Another prune or fsck --repair is at work" in second.stderr
-        assert process.wait(30) == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
     assert emptied.rows(recorder) == emptied.files(recorder) == []
 
 

@@ -118,7 +118,8 @@ class _Running:
             )
 
     def messages(self, level: str) -> list[str]:
-        lines = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        whole, _, _ = self.log_path.read_text().rpartition("\n")  # a line may be just being written
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line["message"] for line in lines if line["level"] == level]
 
     def told(self, level: str, phrase: str) -> int:

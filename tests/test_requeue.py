@@ -393,7 +393,7 @@ def test_ctrl_c_tells_how_far_it_got(emptied: Service, recorder: Recorder) -> No
     with emptied.connect() as connection:
         connection.execute(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;"
+            " $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;"
             "CREATE TRIGGER dawdle AFTER UPDATE ON audio_chunks EXECUTE FUNCTION dawdle()"
         )
         try:

@@ -141,8 +141,8 @@ def test_a_backup_that_is_made_under_load_is_of_one_moment(
             made = [make_backup(service, folder) for _ in range(3)]
         finally:
             over.set()
-    for task in under_way:
-        task.result()
+            for task in under_way:
+                task.result()
     assert [told["missing"] for told in made] == [0, 0, 0]
     assert made[2]["chunks"] > made[0]["chunks"] > 20
     assert len(assert_whole(folder)) == 3

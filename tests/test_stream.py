@@ -256,7 +256,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(start: Start, valkey: LocalVal
     assert _told(service, "ERROR", FAILED) == 1
     valkey.start()
     eventually(queued, 20)
-    eventually(lambda: queued() and _told(service, "INFO", WORKS_AGAIN))
+    eventually(lambda: queued() and _told(service, "INFO", WORKS_AGAIN), 60)
     assert _told(service, "ERROR", FAILED) == 1
 
 
@@ -449,7 +449,7 @@ def test_killed_under_load_no_upload_fails(start: Start, valkey: LocalValkey) ->
             eventually(lambda: _told(service, "ERROR", FAILED) >= 2)
             eventually(lambda: _count(service, "UPLOADED") > 100)
             valkey.start()
-            eventually(lambda: _told(service, "INFO", WORKS_AGAIN) >= 2, 30)
+            eventually(lambda: _told(service, "INFO", WORKS_AGAIN) >= 2, 120)
         finally:
             done.set()
         waits = [seconds for upload in uploads for seconds in upload.result()]

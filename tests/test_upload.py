@@ -136,10 +136,12 @@ def test_a_replay_brings_a_damaged_file_back(
     assert len(service.rows(recorder)) == 1
 
 
-def test_folders_may_be_removed_at_any_time(service: Service, recorder: Recorder) -> None:
-    """Retention takes away what is empty, and a recorder brings what it has kept for long."""
+@pytest.mark.parametrize("age", [timedelta(hours=1), timedelta(days=60)], ids=["new", "old"])
+def test_folders_may_be_removed_at_any_time(service: Service, age: timedelta) -> None:
+    """Retention takes away what is empty, and recorders bring what they have kept for long."""
+    recorder, over = service.recorder(), threading.Event()
+    recorder.clock = datetime.now(UTC) - age
     point = service.storage / "audio" / str(recorder.device.point_id)
-    over = threading.Event()
 
     def remove_what_is_empty() -> None:
         while not over.wait(0.001):
@@ -147,16 +149,19 @@ def test_folders_may_be_removed_at_any_time(service: Service, recorder: Recorder
                 with suppress(OSError):
                     folder.rmdir()
 
-    with ThreadPoolExecutor(1) as pool:
+    def upload(data: bytes) -> None:
+        for _ in range(20):
+            answer = service.upload(recorder, data)
+            assert answer.status_code == 200, answer.text
+            (service.storage / answer.json()["stored_path"]).unlink()
+
+    with ThreadPoolExecutor() as pool:
         removal = pool.submit(remove_what_is_empty)
         try:
-            for _ in range(50):
-                answer = service.upload(recorder)
-                assert answer.status_code == 200, answer.text
-                (service.storage / answer.json()["stored_path"]).unlink()
+            list(pool.map(upload, [b"1", b"2", b"3", b"4"]))
         finally:
             over.set()
-    removal.result()
+        removal.result()
 
 
 def test_a_replay_from_a_device_that_was_moved_finds_its_first_place(

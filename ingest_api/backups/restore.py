@@ -21,8 +21,9 @@ from ingest_api.backups.folder import (
 from ingest_api.backups.manifest import BackupError, parse_line, read_lines, sha256_of
 from ingest_api.backups.programs import load
 from ingest_api.database import Connection
+from ingest_api.folders import FOLDER_MODE
 from ingest_api.models import ListedFile
-from ingest_api.storage import FOLDER_MODE, INCOMING
+from ingest_api.storage import INCOMING
 from ingest_api.stored_files import StoredFiles
 
 

@@ -23,8 +23,8 @@ class Refused(Exception):
 
 
 class ApiClient:
-    """One connection. OSError and HTTPException when it breaks: the next call connects
-    again."""
+    """One connection. OSError and HTTPException when it breaks: `close` it, and the next call
+    connects again."""
 
     def __init__(self, address: tuple[str, int], token: str) -> None:
         self._connection = HTTPConnection(*address, timeout=TIMEOUT_SECONDS)

@@ -6,10 +6,12 @@ What is measured, and how that is told, is not known here.
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from http.client import HTTPException
 from types import FrameType
 from typing import Any, NoReturn
@@ -35,9 +37,16 @@ def exit_status(measure: Callable[[], bool]) -> int:
     except _NOT_MEASURABLE as error:
         print(f"the benchmark could not run: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         print("interrupted", file=sys.stderr)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return NOT_RUN
+
+
+def plan_from(options: argparse.Namespace, plan: type[Any]) -> Any:
+    """A dataclass, with what was said on the command line; what has no option is as always."""
+    names = [field.name for field in fields(plan) if hasattr(options, field.name)]
+    return plan(**{name: getattr(options, name) for name in names})
 
 
 def conclude(parts: dict[str, dict[str, Any]], *, as_json: bool, **facts: Any) -> bool:

@@ -55,6 +55,7 @@ def _flask_ingest(site: Site, *arguments: str, allowed: int = 0) -> list[Any]:
         [sys.executable, "-m", "flask", "ingest", *arguments],
         env=site.environ(),
         cwd=site.folder,  # where no .env is
+        start_new_session=True,  # a Ctrl-C is for us: we end when the verdict is there
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bench_tools.client import ApiClient
 from bench_tools.machine import milliseconds
-from local_site import Site
+from local_site import Site, SiteError
 
 from ingest_api.database import Connection, Database, statement
 from ingest_api.leases import CROWD, Leases
@@ -151,7 +151,8 @@ def _time(claim: Callable[[], list[UUID | str]], queue: Queue, claims: int) -> d
         started = time.perf_counter()
         chunk_ids = claim()
         took.append(time.perf_counter() - started)
-        assert len(chunk_ids) == BATCH
+        if len(chunk_ids) != BATCH:
+            raise SiteError(f"{len(chunk_ids)} chunks were claimed, not {BATCH}")
         queue.replace(chunk_ids)
     return milliseconds(took)
 

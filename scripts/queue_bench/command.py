@@ -9,9 +9,10 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
-from bench_tools.command import conclude, exit_status, show
+from bench_tools.command import conclude, exit_status, plan_from, show
 from option_types import above_zero, at_least
 
 from queue_bench import claim, download, report, workers
@@ -20,8 +21,15 @@ from queue_bench import claim, download, report, workers
 class Part(NamedTuple):
     """One of the measurements."""
 
-    run: Callable[[Path], dict[str, Any]]
+    module: ModuleType  # with `Plan` and `run`
     tell: Callable[[dict[str, Any]], Iterator[str]]
+
+
+PARTS = {
+    "claim": Part(claim, report.tell_claim),
+    "workers": Part(workers, report.tell_workers),
+    "download": Part(download, report.tell_download),
+}
 
 
 def main() -> int:
@@ -31,43 +39,19 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace) -> bool:
-    found = {name: _run(part, options) for name, part in _parts(options).items()}
+    found = {
+        name: _run(part, options) for name, part in PARTS.items() if options.only in {None, name}
+    }
     return conclude(found, as_json=options.json)
 
 
 def _run(part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    plan = plan_from(options, part.module.Plan)
     with tempfile.TemporaryDirectory(prefix="queue-", dir=options.folder) as folder:
-        found = part.run(Path(folder))
+        found: dict[str, Any] = part.module.run(Path(folder), plan, show)
     if not options.json:
         print(*part.tell(found), sep="\n", flush=True)
     return found
-
-
-def _parts(options: argparse.Namespace) -> dict[str, Part]:
-    claims = claim.Plan(rows=options.rows, claims=options.claims)
-    work = workers.Plan(
-        chunks=options.chunks,
-        workers=options.workers,
-        kills=options.kills,
-        rate=options.rate,
-        serving=options.serving,
-        mtu=options.mtu,
-    )
-    downloads = download.Plan(
-        files=options.files,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        serving=options.serving,
-        mtu=options.mtu,
-    )
-    parts = {
-        "claim": Part(lambda folder: claim.run(folder, claims, show), report.tell_claim),
-        "workers": Part(lambda folder: workers.run(folder, work, show), report.tell_workers),
-        "download": Part(
-            lambda folder: download.run(folder, downloads, show), report.tell_download
-        ),
-    }
-    return {name: parts[name] for name in parts if options.only in {None, name}}
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -78,7 +62,7 @@ def _parse_arguments() -> argparse.Namespace:
         epilog="Exit status 0: as promised. 1: not so. 2: it could not run.",
     )
     add = parser.add_argument
-    add("--only", choices=("claim", "workers", "download"), help="one part (default: all three)")
+    add("--only", choices=PARTS, help="one part (default: all three)")
     _add_sizes_of_claims(add)
     _add_sizes_of_work(add)
     _add_sizes_of_downloads(add)
@@ -93,7 +77,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _add_sizes_of_claims(add: Callable[..., Any]) -> None:
     text = "claim: of the table (default: %(default)s)"
-    rows = at_least(10 * claim.WAITING)
+    rows = at_least(20 * claim.WAITING)
     add("--rows", type=rows, default=claim.Plan.rows, metavar="N", help=text)
     text = "claim: how many are measured, each way (default: %(default)s)"
     add("--claims", type=at_least(1), default=claim.Plan.claims, metavar="N", help=text)

@@ -10,10 +10,10 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench_tools.command import plan_from
 from bench_tools.machine import SERVING
 from option_types import at_least
 
@@ -73,12 +73,6 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]
     if unknown:
         common.error(f"{', '.join(names)}: unknown: {' '.join(sorted(unknown))}")
     return options, plans
-
-
-def plan_from(options: argparse.Namespace, plan: type[Any]) -> Any:
-    """What has no argument is as always."""
-    names = [field.name for field in fields(plan) if hasattr(options, field.name)]
-    return plan(**{name: getattr(options, name) for name in names})
 
 
 def _parser_of(name: str) -> argparse.ArgumentParser:
