@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,10 +18,11 @@ from werkzeug.datastructures import MultiDict
 from ingest_api import devices, ingest
 from ingest_api.database import Database, connect
 from ingest_api.folders import REMEMBERED_FOLDERS, Folders
-from ingest_api.models import Recording
+from ingest_api.models import ChunkFile, Recording
 from ingest_api.schemas import load_recording
 from ingest_api.settings import Settings
 from ingest_api.storage import Storage
+from ingest_api.stored_files import StoredFiles
 
 
 def _settings(tmp_path: Any, database_url: str) -> Settings:
@@ -138,6 +140,34 @@ def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
     assert answer["duplicate"] is False
     assert service.files(recorder) == [service.storage / answer["stored_path"]]
     assert len(service.rows(recorder)) == 1
+
+
+def test_what_fsck_moves_has_a_durable_name_first(tmp_path: Path) -> None:
+    files = StoredFiles(tmp_path)
+    (tmp_path / "audio/a").mkdir(parents=True)
+    (tmp_path / "audio/a/b.ogg").write_bytes(b"1")
+    steps: list[str] = []
+
+    def observe(frame: FrameType, event: str, function: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "sync_folder":
+            steps.append(str(frame.f_locals["folder"].relative_to(tmp_path)))
+        elif event == "c_call" and function in (os.link, os.rename, os.unlink):
+            steps.append(function.__name__)
+
+    sys.setprofile(observe)
+    try:
+        aside = files.set_aside("audio/a/b.ogg", grace=-1)
+        (tmp_path / "audio/a").rmdir()
+        (tmp_path / "audio").rmdir()
+        row = ChunkFile(uuid4(), "audio/a/b.ogg", 1, sha256(b"1").digest(), "ERROR", "missing")
+        assert files.put_back(row) == aside
+    finally:
+        sys.setprofile(None)
+    assert aside
+    run = str(Path(aside).parents[2])
+    into = [".", ".lost+found", run, f"{run}/audio", f"{run}/audio/a"]
+    assert steps == ["rename", *into, "link", ".", "audio", "audio/a", "unlink"]
+    assert (tmp_path / "audio/a/b.ogg").read_bytes() == b"1"
 
 
 def test_the_folders_it_remembers_are_bounded(tmp_path: Path) -> None:
