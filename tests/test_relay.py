@@ -434,7 +434,7 @@ def test_it_stops_while_it_works_and_the_next_one_goes_on(
     valkey: LocalValkey,
     signum: signal.Signals,
 ) -> None:
-    chunks = _store(database_url, 20 * PAGE)
+    chunks = _store(database_url, 40 * PAGE)
     running = start_relay(database_url, valkey.url)
     eventually(lambda: running.told("INFO", "announced"))
     running.stop(signum)
