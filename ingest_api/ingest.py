@@ -59,9 +59,10 @@ def accept_chunk(  # noqa: PLR0913  the last three are the service
     if known is None:
         raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
     passed(Step.COMMITTED)
-    if known.file_path != chunk.file_path or not storage.holds(known.file_path):
+    if not storage.holds(incoming, known.file_path):
         # It was recorded before its device was moved to another register, and that is its place;
-        # or retention took away the file of the first time just before the row was written anew.
+        # or retention took away the file of the first time just before the row was written anew;
+        # or the same upload came twice at once, and the other has put its own file there.
         storage.commit(incoming, known.file_path, known.start_ts)
     return Receipt(known, duplicate=inserted is None)
 

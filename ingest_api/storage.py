@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,12 @@ class Incoming:
             os.link(self.path, twin)
             twin.replace(final)
 
+    def has_name(self, final: Path) -> bool:
+        """Another may have it, of the same bytes, of which nobody knows yet how durable it is."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._descriptor), final.stat())
+        return False
+
     def discard(self) -> None:
         """Close it and take its temporary names away; what is stored under another name stays.
 
@@ -165,9 +171,9 @@ class Storage:
         self._name(incoming, final, durable)
 
     @disk_errors()
-    def holds(self, file_path: str) -> bool:
-        """Whether there is a file of this name."""
-        return (self.root / file_path).exists()
+    def holds(self, incoming: Incoming, file_path: str) -> bool:
+        """Whether it is this file that has the name."""
+        return incoming.has_name(self.root / file_path)
 
     @disk_errors()
     def probe(self) -> None:

@@ -33,7 +33,6 @@ class StoredFiles:
         self.root = Path(os.path.normpath(root))
         self.unreadable: dict[str, str] = {}  # folders, and why; what `recordings` went past
         self._folders = Folders(self.root)
-        self._durable: set[str] = set()
         self._aside = f"{LOST_AND_FOUND}/{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
     @contextmanager
@@ -133,9 +132,7 @@ class StoredFiles:
             source.rename(target)
         except FileNotFoundError:
             return None
-        self._settle(target.parent)
-        if _age(target) <= grace:
-            self._move_back(target, source)
+        if _age(target) <= grace and self._move_back(target, source):
             return None
         return f"{self._aside}/{file_path}"
 
@@ -147,8 +144,8 @@ class StoredFiles:
             found = run / file_path
             if found.is_file() and found.stat().st_size == row.file_size_bytes:
                 name = str(found.relative_to(self.root))
-                if row.sha256 in {None, self.sha256(name)}:
-                    self._move_back(found, self.root / file_path)
+                good = row.sha256 in {None, self.sha256(name)}
+                if good and self._move_back(found, self.root / file_path):
                     return name
         return None
 
@@ -211,21 +208,24 @@ class StoredFiles:
             except OSError as error:
                 self.unreadable[folder] = error.strerror or str(error)
 
-    def _move_back(self, source: Path, target: Path) -> None:
+    def _move_back(self, source: Path, target: Path) -> bool:
+        """The new name is durable before the old one goes. False when something has it that is no
+        file."""
         self._make(target.parent)
         with suppress(FileExistsError):  # then an upload has brought it
             os.link(source, target)
-        self._settle(target.parent)
+        if not stat.S_ISREG(target.lstat().st_mode):
+            return False
+        sync_folder(target.parent)
         source.unlink()
+        return True
 
     def _make(self, folder: Path) -> None:
+        """Durably, with all above it."""
+        durable = self._folders.durable(datetime.now(UTC))
         if not folder.is_dir():
-            self._folders.make(folder, self._durable)
-
-    def _settle(self, folder: Path) -> None:
-        """Return when the names in it, and of all folders above it, would survive a power cut."""
-        self._folders.settle(folder, self._durable)
-        sync_folder(folder)
+            self._folders.make(folder, durable)
+        self._folders.settle(folder, durable)
 
     def _path(self, file_path: str) -> Path:
         return self.root / self.canonical(file_path)

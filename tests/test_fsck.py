@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import SPEECH, Recorder, Service, clean_environ, flask_ingest, read_terminal
 
 from ingest_api.database import connect
@@ -156,6 +157,20 @@ def test_a_file_that_was_set_aside_is_put_back_when_its_row_misses_it(emptied: S
     assert finding["detail"].endswith(f"put back from .lost+found/20260101T000000Z/{relative}")
     assert file.read_bytes() == SPEECH
     assert emptied.rows(recorder)[0]["status"] == "QUEUED"
+
+
+@pytest.mark.parametrize("what", ["a link to nothing", "a folder"])
+def test_nothing_is_put_back_over_what_is_no_file(emptied: Service, what: str) -> None:
+    """And so the copy stays where it is."""
+    file = _store(emptied, emptied.recorder())
+    aside = emptied.storage / ".lost+found/20260101T000000Z" / file.relative_to(emptied.storage)
+    aside.parent.mkdir(parents=True)
+    file.rename(aside)
+    file.mkdir() if what == "a folder" else file.symlink_to("/not/mounted")
+    status, [finding], _ = _fsck(emptied, "--repair")
+    assert (status, finding["kind"]) == (1, "missing_file")
+    assert "put back" not in finding["detail"]
+    assert aside.read_bytes() == SPEECH
 
 
 def test_very_many_missing_files_are_a_missing_disk(emptied: Service) -> None:
