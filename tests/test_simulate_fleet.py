@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def _stored(folder: Path, count: int) -> list[Path]:
     upload that finds its file gone puts it back."""
 
     def oldest() -> list[Path]:
-        files = sorted(folder.rglob("chunk_*.ogg"), key=lambda file: file.stat().st_mtime)
-        return files[:count] if len(files) >= count + DEVICES else []
+        with suppress(FileNotFoundError):  # a PostgreSQL that is being made is there, too
+            files = sorted(folder.rglob("chunk_*.ogg"), key=lambda file: file.stat().st_mtime)
+            return files[:count] if len(files) >= count + DEVICES else []
+        return []
 
     found: list[Path] = eventually(oldest, 30)
     return found

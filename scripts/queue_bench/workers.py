@@ -45,7 +45,7 @@ class Fleet:
     def __init__(self, site: Site, token: str) -> None:
         self._site = site
         self._environ = {"INTERNAL_TOKEN": token}
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.notes: list[Path] = []
         self.kills = 0
 
@@ -56,13 +56,12 @@ class Fleet:
         notes.touch()
         host, port = self._site.address
         command = python("queue_bench.worker", host, port, name, notes, LEASE_SECONDS)
-        process = start(command, environ=self._environ)
-        self._running.append(process)
+        self._running[name] = start(command, environ=self._environ)
         self.notes.append(notes)
 
     def lose_one(self) -> None:
-        """Kill any of them in what it is doing, and start another in its place."""
-        process = self._running.pop(random.randrange(len(self._running)))
+        """Kill any of those that have chunks in hand, and start another in its place."""
+        process = self._running.pop(random.choice(self._busy() or list(self._running)))
         process.kill()
         process.wait()
         self.kills += 1
@@ -70,14 +69,20 @@ class Fleet:
 
     def require_running(self) -> None:
         """SiteError when one ended by itself."""
-        if any(process.poll() is not None for process in self._running):
+        if any(process.poll() is not None for process in self._running.values()):
             raise SiteError("a worker process ended by itself")
 
     def dismiss(self) -> None:
         """End all of them."""
-        for process in self._running:
+        for process in self._running.values():
             process.kill()
             process.wait()
+
+    def _busy(self) -> list[str]:
+        query = "SELECT DISTINCT worker FROM audio_chunks WHERE status = 'PROCESSING'"
+        with self._site.connect() as connection:
+            holders = {worker for (worker,) in connection.execute(query)}
+        return [name for name in self._running if name in holders]
 
 
 class Progress(NamedTuple):
