@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from local_site import Site, children_of
 
 from ingest_api.settings import Settings
 
+MIB = 2**20
+SETTLING_SECONDS = 0.3  # for what was under way when a round ended
 SERVING = Settings.from_environ({}).workers
 """gunicorn's workers, as many as the service has by itself on this machine."""
 
@@ -158,3 +161,14 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
         "max_ms": ordered[-1],
     }
     return {name: round(1000 * value, 2) for name, value in values.items()}
+
+
+def milliseconds_in_words(values: Mapping[str, float]) -> str:
+    """What `milliseconds` found, in a line."""
+    return "median {median_ms}, p99 {p99_ms}, max {max_ms} ms".format_map(values)
+
+
+def load_cpu() -> float:
+    """Seconds of processor time of the programs that this one has started and waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime

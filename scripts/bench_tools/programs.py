@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from postgres_programs import die_with_parent
 
-WRK_TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 30  # of a request, for whoever makes load
 SCRIPTS = Path(__file__).resolve().parent.parent
 
 
@@ -36,7 +36,7 @@ def wrk(
     """The command that makes load."""
     host, port = address
     options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-    options += [f"--timeout={WRK_TIMEOUT_SECONDS}s", f"-s{script}"]
+    options += [f"--timeout={TIMEOUT_SECONDS}s", f"-s{script}"]
     return ["wrk", *options, f"http://{host}:{port}", "--", *map(str, arguments)]
 
 

@@ -6,7 +6,6 @@ What is sent, and how: load.py.
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from bench_tools.client import BASE
-from bench_tools.machine import SERVING, cpu_seconds, loopback_mtu, postgres_cpu, service_cpu
+from bench_tools.machine import (
+    SERVING,
+    SETTLING_SECONDS,
+    cpu_seconds,
+    load_cpu,
+    loopback_mtu,
+    postgres_cpu,
+    service_cpu,
+)
 from bench_tools.nginx import Nginx, serving
 from bench_tools.programs import generator
 from local_site import Site, SiteError
@@ -26,7 +33,6 @@ from queue_bench.load import Load, Round
 from queue_bench.uploads import Uploads
 
 CONNECTIONS = 16
-SETTLING_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def _measure(
             before = _cpu(site, nginx)
             seconds = plan.seconds if number else min(1.0, plan.seconds)
             came = loads[name].send(connections=CONNECTIONS, seconds=seconds)
-            time.sleep(SETTLING_SECONDS)  # for what was under way when it ended
+            time.sleep(SETTLING_SECONDS)
             if number:
                 case.rounds.append(came)
                 after = _cpu(site, nginx)
@@ -163,12 +169,11 @@ def _measure(
 
 
 def _cpu(site: Site, nginx: Nginx | None) -> dict[str, float]:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "service": service_cpu(site),
         "postgresql": postgres_cpu(site),
         "nginx": cpu_seconds(_pids(nginx)),
-        "load": children.ru_utime + children.ru_stime,
+        "load": load_cpu(),
     }
 
 

@@ -21,9 +21,8 @@ from http.client import HTTPException, HTTPResponse
 from itertools import cycle
 from pathlib import Path
 
-from bench_tools.programs import generator, outputs_of, python, wrk
+from bench_tools.programs import TIMEOUT_SECONDS, generator, outputs_of, python, wrk
 
-TIMEOUT_SECONDS = 30
 PROCESSES = 2  # also wrk's threads
 # %s: the requests. Each thread of wrk begins somewhere else.
 SCRIPT = """

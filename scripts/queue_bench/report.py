@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bench_tools.machine import milliseconds_in_words
+
 CASES = {
     "file": "the service, the file",
     "nginx": "nginx, the file",
@@ -23,7 +25,7 @@ def tell_claim(found: dict[str, Any]) -> Iterator[str]:
         case = found[name]
         yield f"  {case['waiting']} QUEUED, {what}"
         for way, label in (("function", "in the service"), ("http", "over HTTP")):
-            yield f"    {label:15}" + _milliseconds(case[way])
+            yield f"    {label:15}" + milliseconds_in_words(case[way])
         yield f"    {'indexes':15}{', '.join(case['indexes'])}"
         yield f"    {'Seq Scans':15}{case['seq_scans']} of audio_chunks: must be 0"
 
@@ -47,7 +49,7 @@ def tell_workers(found: dict[str, Any]) -> Iterator[str]:
         ("done twice", found["done_twice"], "under two attempts: must be 0"),
         ("differed", found["differed"], "with other bytes than were uploaded: must be 0"),
         ("unnoted", found["unnoted"], "DONE, but no worker wrote so: as many as killed at most"),
-        ("uploads beside", found["uploads_beside"], _milliseconds(found["uploads"])),
+        ("uploads beside", found["uploads_beside"], milliseconds_in_words(found["uploads"])),
         ("upload errors", _sum(found), "must be 0  " + _counts(found["upload_errors"])),
     )
     if not found["kept"]:
@@ -82,10 +84,6 @@ def tell_download(found: dict[str, Any]) -> Iterator[str]:
 def _table(*lines: tuple[str, int, str]) -> Iterator[str]:
     for name, value, remark in lines:
         yield f"  {name:16}{value:>8}  {remark}".rstrip()
-
-
-def _milliseconds(values: dict[str, float]) -> str:
-    return "median {median_ms}, p99 {p99_ms}, max {max_ms} ms".format_map(values)
 
 
 def _counts(counts: dict[str, int]) -> str:

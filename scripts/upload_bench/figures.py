@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench_tools.machine import MIB
+
 from upload_bench.load import Round
 
-MIB = 2**20
 TO_LIMIT = 0.40
 TO_SEAWEEDFS = 1.0
 P99_MS = 100.0

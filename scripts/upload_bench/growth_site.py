@@ -18,7 +18,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 from bench_tools.client import ApiClient
-from bench_tools.machine import postgres_cpu, service_cpu
+from bench_tools.machine import SETTLING_SECONDS, postgres_cpu, service_cpu
 from local_site import Site, SiteError
 from recorder_agent import UPLOAD_PATH, Chunk, Recorder, connect, upload_body, upload_headers
 
@@ -29,7 +29,6 @@ from upload_bench.recorders import site_recorders, start_of
 DEVICES = "/api/v1/admin/devices"
 BATCH = 10  # chunks that a claim asks for
 LEASE_SECONDS = 3600  # none ends while this goes on
-SETTLING_SECONDS = 0.3
 WARM_SOUND = b"warm"  # other bytes than those of the load, so that it is another chunk
 WARMING_THREADS = 8
 WARMING_DEVICES = 2000  # at a time: gunicorn's master takes a worker that rests for long for dead
@@ -92,7 +91,7 @@ class GrownSite:
         """A round of uploads, after which their files are empty."""
         before = _cpu(self.site)
         came = self._load.send(connections=connections, seconds=seconds)
-        time.sleep(SETTLING_SECONDS)  # for what was under way when it ended
+        time.sleep(SETTLING_SECONDS)
         after = _cpu(self.site)
         if came.errors and not counts:
             raise SiteError(f"{came.errors} uploads failed in the first round")

@@ -17,9 +17,9 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from upload_bench.recorders import CHUNK_SECONDS, start_of
+from bench_tools.programs import TIMEOUT_SECONDS
 
-TIMEOUT_SECONDS = 30
+from upload_bench.recorders import CHUNK_SECONDS, start_of
 
 
 class Client:

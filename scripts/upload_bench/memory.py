@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_tools.machine import SERVING, loopback_mtu, peak_rss_bytes, pss_bytes, reset_peak
+from bench_tools.machine import MIB, SERVING, loopback_mtu, peak_rss_bytes, pss_bytes, reset_peak
 from local_site import Site, children_of
 from option_types import above_zero, at_least
 from soak_load import SPEECH
@@ -25,7 +25,6 @@ from ingest_api.settings import Settings
 from upload_bench.paced_process import Sent, job, sending
 from upload_bench.recorders import site_recorders
 
-MIB = 2**20
 LIMIT_MIB = 250.0
 SAMPLE_SECONDS = 0.2
 LARGEST = Settings.from_environ({}).max_upload_size_bytes

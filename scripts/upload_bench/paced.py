@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench_tools.machine import (
+    MIB,
     SERVING,
     cpu_seconds,
     loopback_mtu,
     milliseconds,
+    milliseconds_in_words,
     postgres_cpu,
     pss_bytes,
     service_cpu,
@@ -38,7 +40,6 @@ from upload_bench.recorders import site_recorders
 P99_MS = 50.0
 CPU_PERCENT = 60.0
 MINUTE_SECONDS = 60.0
-MIB = 2**20
 PARTS = ("service", "postgresql", "load")
 
 
@@ -178,11 +179,19 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
         "paced: {rate:g} uploads a second from {devices} devices, each over its own connection, for"
         " {seconds} s (MTU {mtu}); timed from when each was due"
     ).format_map(found)
-    yield "  latency     " + _milliseconds(found["latency"]) + f": p99 must be below {P99_MS:g} ms"
+    yield (
+        "  latency     "
+        + milliseconds_in_words(found["latency"])
+        + f": p99 must be below {P99_MS:g} ms"
+    )
     for number, minute in enumerate(found["latency_by_minute"], 1):
         remark = ", with connecting and the first folders" if number == 1 else ""
-        yield f"    minute {number:<3}" + _milliseconds(minute) + remark
-    yield "  begun late  " + _milliseconds(found["begun_late"]) + ": by the load, is in the above"
+        yield f"    minute {number:<3}" + milliseconds_in_words(minute) + remark
+    yield (
+        "  begun late  "
+        + milliseconds_in_words(found["begun_late"])
+        + ": by the load, is in the above"
+    )
     yield "  rate        {rate_reached} a second".format_map(found)
     yield (
         "  cpu         {machine} % of the machine: must be below {limit:g} %; service {service} %,"
@@ -195,10 +204,6 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
     ).format_map(found)
     yield "  uploads     {uploads}, acknowledged {acknowledged}, rows {rows}".format_map(found)
     yield f"  errors      {_errors(found['errors'])}: must be 0"
-
-
-def _milliseconds(values: dict[str, float]) -> str:
-    return "median {median_ms}, p99 {p99_ms}, max {max_ms} ms".format_map(values)
 
 
 def _errors(counts: dict[str, int]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from typing import Any
 
 from bench_tools.machine import (
     SERVING,
+    SETTLING_SECONDS,
+    load_cpu,
     loopback_mtu,
     peak_rss_bytes,
     postgres_cpu,
@@ -42,7 +43,6 @@ from upload_bench.versions import versions
 from upload_bench.webdav import webdav
 
 LIMITS = (4, 8)  # processes
-SETTLING_SECONDS = 0.3
 FREE_BYTES = 2**30
 BYTES_A_SECOND = 600_000_000  # more than any of them writes
 tell, plot = report.tell, report.plot
@@ -143,15 +143,13 @@ def _take_turn(site: Site, contender: Contender, seconds: float) -> Turn:
     before = _cpu(site, contender)
     came = contender.send(seconds)
     peak, pss = peak_rss_bytes(pids), pss_bytes(pids)
-    time.sleep(SETTLING_SECONDS)  # for what was under way when it ended
+    time.sleep(SETTLING_SECONDS)
     used = _cpu(site, contender) - before
     return Turn(came, used, peak, pss, faults=tuple(contender.clear(came)))
 
 
 def _cpu(site: Site, contender: Contender) -> Cpu:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    load = children.ru_utime + children.ru_stime
-    return Cpu(contender.cpu(), postgres_cpu(site), load)
+    return Cpu(contender.cpu(), postgres_cpu(site), load_cpu())
 
 
 def _settle(site: Site) -> None:
