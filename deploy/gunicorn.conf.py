@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ingest_api.app import prepare_to_serve
+from ingest_api.components import EXTENSION
+from ingest_api.database.migrations import SchemaError
 from ingest_api.logs import logging_config
-from ingest_api.migrations import SchemaError
-from ingest_api.services import EXTENSION
 from ingest_api.settings import Settings, SettingsError
 
 try:
@@ -17,7 +17,7 @@ try:
 except SettingsError as error:
     sys.exit(f"These settings must be changed:\n{error}")
 
-wsgi_app = "ingest_api:create_app()"
+wsgi_app = "ingest_api.app:create_app()"
 bind = (
     f"[{settings.host}]:{settings.port}"
     if ":" in settings.host
@@ -26,7 +26,7 @@ bind = (
 
 # Many threads, few connections: a slow body holds a thread, and a thread costs little; a
 # connection to PostgreSQL is held only while a statement runs (DATABASE_POOL_SIZE a worker).
-worker_class = "ingest_api.worker.UploadWorker"
+worker_class = "ingest_api.server.gthread.UploadWorker"
 workers = settings.workers
 
 # Every recorder keeps its connection, and each takes a file descriptor: use all that we may have.
@@ -63,7 +63,7 @@ control_socket_disable = True
 
 logconfig_dict = logging_config(settings.log_level)
 loglevel = settings.log_level.lower()
-logger_class = "ingest_api.worker.Log"
+logger_class = "ingest_api.server.gthread.Log"
 
 
 def post_fork(server, worker):

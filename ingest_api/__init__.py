@@ -1,39 +1,35 @@
-"""The service that receives chunks of audio from recorders and never loses one.
+"""The service that receives chunks of audio from a fleet of devices and never loses one.
 
-An upload, from outside in:
+Four floors. Each imports only from the floors below it; import-linter checks this (pyproject.toml).
 
-    worker.py, patient_socket.py, request.py
-                             bytes from the socket, bounded in time and memory
-    multipart.py             the form, taken apart as it arrives
-    blueprints/              the HTTP surface: decode, validate, store, respond
-    auth.py, schemas/        who is asking; whether what they say has the right shape
-    ingest.py, devices.py    the use cases, free of HTTP
-    storage.py, folders.py   files: written, hashed, synced, named; the folders they are in
-    steps.py                 what an upload passes through, by name
-    queries/                 rows: one function a file of sql/queries
-    database.py              connections, each use bounded in time
-    errors.py, problems.py   all that can go wrong; how it is told
-    models/, settings.py     the nouns; what can be set from outside
+    web/, commands/          faces: decode, call one use case, show the result
+    usecases/                what happens: no HTTP, no terminal
+      backups/, doctor/      two large subjects on the same floor
+    database/, storage/,     resources: the outside world, each behind a small interface
+      stream/
+    models/, schemas/, and   ground: nouns and rules, no I/O
+      errors, settings, ...
 
-The workers' side:
+Beside them: components.py builds resources and use cases from the settings, app.py hangs the faces
+on them, and server/ is gunicorn's side: processes and sockets.
 
-    leases.py                chunks are claimed, held and given back
-    downloads.py, file_response.py
-                             their files are opened, and sent, whole or in part
-    proxy.py                 what is believed of nginx, and what is left to it
-    announcer.py, relay.py, stream.py
-                             with Redis: announced by the upload, or later; what an entry says
-
-The operators' side: cli.py and commands/ are `flask ingest`. What is stored is compared by fsck.py
-and removed by retention.py, both with stored_files.py; backups/ keeps copies of it and brings them
-back; requeue.py puts chunks into the queue again; doctor/ looks for what is easily got wrong.
-
-Around it: app.py wires the parts together and services.py hands them to the views, migrations.py
-keeps the schema, logs.py writes the log lines, tokens.py makes tokens, main.py starts gunicorn.
-
-To read it, begin with blueprints/chunks.py and follow accept_chunk in ingest.py.
+To read it, begin with web/blueprints/chunks.py and follow an upload into usecases/uploads.py,
+storage/disk/storage.py and database/queries/chunks.py. ingest_api/README.md has the whole walk.
 """
 
-from ingest_api.app import create_app
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 __all__ = ["create_app"]
+
+
+def create_app(*args: Any, **kwargs: Any) -> "Flask":
+    """Return the WSGI application; see `ingest_api.app.create_app`.
+
+    Imports Flask only when called, so that importing `ingest_api.settings` stays cheap.
+    """
+    from ingest_api.app import create_app as create  # noqa: PLC0415
+
+    return create(*args, **kwargs)

@@ -1,5 +1,5 @@
 """`python -m ingest_api`."""
 
-from ingest_api.main import main
+from ingest_api.server.main import main
 
 main()

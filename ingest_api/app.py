@@ -5,19 +5,22 @@ import logging
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from ingest_api import logs, problems, proxy, stream
-from ingest_api.announcer import Announcer
-from ingest_api.blueprints import admin, chunks, health, internal
-from ingest_api.database import Database
+from ingest_api import logs
+from ingest_api.components import EXTENSION, Components
+from ingest_api.database.migrations import check_before_serving, refuse_old_schema
+from ingest_api.database.pool import Database
 from ingest_api.errors import IngestError
-from ingest_api.leases import Leases
-from ingest_api.migrations import check_before_serving, refuse_old_schema
-from ingest_api.request import JSON_BYTES, IngestRequest, current_request
-from ingest_api.services import EXTENSION, Services
 from ingest_api.settings import Settings
-from ingest_api.storage import Storage
-from ingest_api.stored_files import StoredFiles
-from ingest_api.stream import StreamError
+from ingest_api.storage.disk.storage import DiskStorage
+from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.stream import client
+from ingest_api.stream.announcer import Announcer
+from ingest_api.stream.client import StreamError
+from ingest_api.usecases.leases import Leases
+from ingest_api.web import nginx, problems
+from ingest_api.web.blueprints import chunks, health, internal
+from ingest_api.web.blueprints.admin import devices
+from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +38,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(lambda response: current_request().discard_body_after(response))
     logs.register(app)
     problems.register(app)
-    proxy.register(app)
+    nginx.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
-    app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
+    app.register_blueprint(devices.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
     app.register_blueprint(health.blueprint)
     if settings.cors_enabled:
@@ -45,12 +48,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _make_services(settings: Settings) -> Services:
+def _make_services(settings: Settings) -> Components:
     database = Database(settings, configure=refuse_old_schema)
-    return Services(
+    return Components(
         settings=settings,
         database=database,
-        storage=Storage(settings),
+        storage=DiskStorage(settings),
         files=StoredFiles(settings.audio_storage_dir),
         leases=Leases(database, max_attempts=settings.max_attempts),
         announcer=Announcer(settings) if settings.queue_backend == "redis" else None,
@@ -61,7 +64,7 @@ def prepare_to_serve(settings: Settings) -> None:
     """Once, before the first worker starts. SchemaError on a schema that is behind or ahead. A
     database, a storage or a Redis that is not there yet is no reason not to start."""
     try:
-        Storage(settings).prepare()
+        DiskStorage(settings).prepare()
     except IngestError as error:
         _log.error("starting without storage, uploads get 503: %s", error.cause)
     if settings.queue_backend == "redis":
@@ -71,7 +74,7 @@ def prepare_to_serve(settings: Settings) -> None:
 
 def _check_redis(settings: Settings) -> None:
     try:
-        stream.connect(settings, seconds=1.0).close()
+        client.connect(settings, seconds=1.0).close()
     except StreamError as error:
         _log.error(
             "starting without Redis (REDIS_URL), uploads are stored and get queued: false until "

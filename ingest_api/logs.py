@@ -8,8 +8,8 @@ from typing import Any
 
 from flask import Flask, Response, g, has_request_context
 
-from ingest_api.proxy import client_address
-from ingest_api.request import current_request
+from ingest_api.web.body import current_request
+from ingest_api.web.nginx import client_address
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _JSON = {

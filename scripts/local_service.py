@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 from local_postgres import LocalPostgres, PostgresError, die_with_parent
 
-from ingest_api.main import read_dotenv_file
+from ingest_api.server.main import read_dotenv_file
 from ingest_api.settings import Settings, SettingsError
 from ingest_api.tokens import generate_token
 

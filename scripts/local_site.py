@@ -24,10 +24,11 @@ import psycopg
 from local_postgres import LocalPostgres, die_with_parent
 from recorder_agent import Recorder
 
-from ingest_api import devices, migrations
-from ingest_api.database import Connection
+from ingest_api.database import migrations
+from ingest_api.database.pool import Connection
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
+from ingest_api.usecases import devices
 
 HOST = "127.0.0.1"
 START_SECONDS = 30

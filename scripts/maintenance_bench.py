@@ -19,8 +19,8 @@ from pathlib import Path
 from local_site import Site
 from recorder_agent import Attempt, Chunk, Recorder, RecorderAgent
 
-from ingest_api.ingest import new_chunk
-from ingest_api.models import NewChunk, Recording
+from ingest_api.models.chunks import NewChunk, Recording
+from ingest_api.usecases.uploads import new_chunk
 
 SPEECH = (Path(__file__).resolve().parent.parent / "tests/data/speech-60s.ogg").read_bytes()
 DEVICES = 100

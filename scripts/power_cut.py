@@ -26,7 +26,7 @@ from local_postgres import LocalPostgres
 from local_site import Site
 from recorder_agent import Attempt, Chunk, Recorder, RecorderAgent
 
-from ingest_api.worker import UploadWorker
+from ingest_api.server.gthread import UploadWorker
 
 DEVICES = 10
 CHUNK_BYTES = 20_000

@@ -15,7 +15,7 @@ from random import Random
 
 from local_site import Site, children_of
 
-# Less and more than the service waits for PostgreSQL (USE_SECONDS in ingest_api/database.py).
+# Less and more than the service waits for PostgreSQL (USE_SECONDS in ingest_api/database/pool.py).
 FREEZE_SECONDS = (1.0, 7.0)
 
 

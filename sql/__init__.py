@@ -7,7 +7,7 @@ repeatable (IF NOT EXISTS), because a crash before it is recorded makes it run a
 
 `queries/<name>.sql` hold one statement each. The first line says what it is for, parameters are
 written `%(name)s`, columns are always named. The function of the same name in
-`ingest_api/queries/` is its only caller.
+`ingest_api/database/queries/` is its only caller.
 
 This file makes the folder importable, so that the files travel inside the wheel.
 """

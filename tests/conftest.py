@@ -13,7 +13,7 @@ from local_valkey import LocalValkey
 from support import Recorder, Service
 from worker_support import EXAMPLE, Start, Worker
 
-from ingest_api import migrations
+from ingest_api.database import migrations
 
 _numbers = count(1)
 os.umask(0o022)  # the usual one: some tests look at modes

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ingest_api.steps import EVENT
-from ingest_api.worker import UploadWorker
+from ingest_api.failpoints import EVENT
+from ingest_api.server.gthread import UploadWorker
 
 
 class CrashingWorker(UploadWorker):

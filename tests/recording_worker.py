@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
-from ingest_api.steps import EVENT, Step
-from ingest_api.worker import UploadWorker
+from ingest_api.failpoints import EVENT, Failpoint
+from ingest_api.server.gthread import UploadWorker
 
 _open, _write, _fsync = os.open, os.write, os.fsync
 _mkdir, _unlink = os.mkdir, os.unlink
@@ -93,7 +93,7 @@ class _Calls:
         raise NotImplementedError("record this call, and let the model of the disk know of it")
 
     def listen(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == EVENT and arguments[0] == Step.FOLDER_SYNCED:
+        if event == EVENT and arguments[0] == Failpoint.FOLDER_SYNCED:
             # From here on the row is sent, and may be durable whenever the power is cut.
             self._record("promise", path=self._thread.target)
 

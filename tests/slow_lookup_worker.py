@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any
 
-from ingest_api.worker import UploadWorker
+from ingest_api.server.gthread import UploadWorker
 
 _look_up = socket.getaddrinfo
 

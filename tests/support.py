@@ -24,10 +24,10 @@ from local_postgres import die_with_parent
 from local_site import free_port
 from psycopg.rows import dict_row
 
-from ingest_api import devices
-from ingest_api.models import Device
+from ingest_api.models.chunks import Device
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
+from ingest_api.usecases import devices
 
 SPEECH = (Path(__file__).parent / "data" / "speech-60s.ogg").read_bytes()
 ADMIN_TOKEN = "admin-token-of-the-tests"

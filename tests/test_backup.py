@@ -575,7 +575,7 @@ def test_a_schema_that_is_behind_can_be_backed_up_before_it_is_migrated(
 def test_a_list_is_sorted_as_its_bytes_are(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from ingest_api.backups.manifest import *;"
-        "from ingest_api.models import ListedFile as F;"
+        "from ingest_api.models.backups import ListedFile as F;"
         "names = ['a', 'a.b', 'a\\x01', 'a b', 'B', 'ä', 'a\\tb', 'a/b', 'Z', 'a'];"
         "path = Path(sys.argv[1]) / 'files';"
         "print(write_sorted(path, (format_line(F(n, 1, None)) for n in names)));"

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from support import ADMIN_TOKEN, clean_environ
 
-from ingest_api import migrations
+from ingest_api.database import migrations
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nothing"
 

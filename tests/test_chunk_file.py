@@ -23,7 +23,7 @@ from support import (
 from werkzeug.test import EnvironBuilder
 
 from ingest_api import create_app
-from ingest_api.services import EXTENSION
+from ingest_api.components import EXTENSION
 from ingest_api.settings import Settings
 
 SHA256 = hashlib.sha256(SPEECH).hexdigest()

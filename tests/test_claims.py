@@ -17,7 +17,7 @@ from queue_support import (
 )
 from support import INTERNAL_TOKEN, Service, assert_problem
 
-from ingest_api.leases import CROWD
+from ingest_api.usecases.leases import CROWD
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_without_the_library_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['flask_cors'] = None\n"
         "sys.argv = ['ingest-api']\n"
-        "from ingest_api.main import main\n"
+        "from ingest_api.server.main import main\n"
         "main()\n"
     )
     result = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 import requests
 from support import SPEECH, Recorder, Service, eventually
 
-from ingest_api.steps import Step
+from ingest_api.failpoints import Failpoint
 
 TIMES = 20
 
@@ -31,7 +31,7 @@ def mortal(tmp_path_factory, new_database: Callable[..., str]) -> Iterator[Servi
     assert service.stop() == 0
 
 
-def _crash_at(service: Service, step: Step, recorder: Recorder, data: bytes) -> None:
+def _crash_at(service: Service, step: Failpoint, recorder: Recorder, data: bytes) -> None:
     order = service.folder / "crash-at"
     order.write_text(step)
     with pytest.raises(requests.ConnectionError):
@@ -47,8 +47,8 @@ def _assert_stored_once(service: Service, recorder: Recorder, data: bytes) -> No
     assert file.stat().st_nlink <= 2  # a temporary name may be left
 
 
-@pytest.mark.parametrize("step", list(Step))
-def test_an_upload_that_died_is_completed_by_the_next_try(mortal: Service, step: Step) -> None:
+@pytest.mark.parametrize("step", list(Failpoint))
+def test_an_upload_that_died_is_completed_by_the_next_try(mortal: Service, step: Failpoint) -> None:
     for number in range(TIMES):
         recorder = mortal.recorder()  # in a place of its own, so that folders are made
         data = SPEECH + b"%d" % number
@@ -64,7 +64,7 @@ def test_an_upload_that_died_is_completed_by_the_next_try(mortal: Service, step:
 def test_a_replay_that_dies_harms_nothing(mortal: Service) -> None:
     recorder = mortal.recorder()
     assert mortal.upload(recorder).status_code == 200
-    for step in set(Step) - {Step.FOLDER_MADE}:
+    for step in set(Failpoint) - {Failpoint.FOLDER_MADE}:
         _crash_at(mortal, step, recorder, SPEECH)
         _assert_stored_once(mortal, recorder, SPEECH)
     assert mortal.upload(recorder).json()["duplicate"] is True

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from support import Recorder, Service, clean_environ, flask_ingest
 
-from ingest_api.models import Device
+from ingest_api.models.chunks import Device
 
 UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
 

@@ -26,7 +26,7 @@ from support import (
 )
 
 from ingest_api.errors import StorageFull, StorageUnavailable
-from ingest_api.storage import Incoming
+from ingest_api.storage.disk.storage import Incoming
 
 AS_ROOT = os.geteuid() == 0
 RESERVED = 65536

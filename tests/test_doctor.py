@@ -20,7 +20,7 @@ import pytest
 from local_postgres import LocalPostgres
 from support import ADMIN_TOKEN, INTERNAL_TOKEN, clean_environ, eventually, flask_ingest
 
-from ingest_api import migrations
+from ingest_api.database import migrations
 from ingest_api.doctor import clock, disk, server, storage
 from ingest_api.doctor.settings import judge_dotenv_file
 from ingest_api.errors import StorageFull, StorageUnavailable

@@ -11,11 +11,11 @@ import redis
 from local_valkey import LocalValkey
 from support import flask_ingest
 
-from ingest_api import devices
 from ingest_api.doctor import queue
-from ingest_api.models import UploadedCount
-from ingest_api.stream import STREAM
+from ingest_api.models.queue import UploadedCount
+from ingest_api.stream.client import STREAM
 from ingest_api.tokens import generate_token
+from ingest_api.usecases import devices
 
 Findings = dict[str, dict[str, str]]
 

@@ -15,14 +15,15 @@ from local_postgres import LocalPostgres
 from support import SPEECH, Recorder, Service, flask_ingest
 from werkzeug.datastructures import MultiDict
 
-from ingest_api import devices, ingest
-from ingest_api.database import Database, connect
-from ingest_api.folders import REMEMBERED_FOLDERS, Folders
-from ingest_api.models import ChunkFile, Recording
-from ingest_api.schemas import load_recording
+from ingest_api.database.pool import Database, connect
+from ingest_api.models.chunks import Recording
+from ingest_api.models.retention import ChunkFile
+from ingest_api.schemas.uploads import load_recording
 from ingest_api.settings import Settings
-from ingest_api.storage import Storage
-from ingest_api.stored_files import StoredFiles
+from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders
+from ingest_api.storage.disk.storage import DiskStorage
+from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.usecases import devices, uploads
 
 
 def _settings(tmp_path: Any, database_url: str) -> Settings:
@@ -47,7 +48,7 @@ def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
 def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url: str) -> None:
     settings = _settings(tmp_path, database_url)
     recorder, recording = _recorder(settings)
-    storage, database = Storage(settings), Database(settings)
+    storage, database = DiskStorage(settings), Database(settings)
     steps: list[str] = []
 
     def observe(frame: FrameType, event: str, function: Any) -> None:
@@ -62,7 +63,7 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
         with storage.incoming() as incoming:
             incoming.write(SPEECH)
             sys.setprofile(observe)
-            ingest.accept_chunk(
+            uploads.accept_chunk(
                 *(recorder.device, recording, incoming),
                 storage=storage,
                 database=database,
@@ -84,7 +85,7 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
         "done",
         "insert_chunk",
     ]
-    assert (tmp_path / ingest.file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
+    assert (tmp_path / uploads.file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
 
 
 def _only_id(settings: Settings) -> Any:
@@ -197,7 +198,7 @@ def test_a_folder_that_is_removed_takes_what_is_remembered_with_it(tmp_path: Pat
 
 
 def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Any, database_url: str) -> None:
-    storage = Storage(_settings(tmp_path / "a" / "b", database_url))
+    storage = DiskStorage(_settings(tmp_path / "a" / "b", database_url))
     storage.prepare()
     storage.prepare()
     storage.probe()

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from support import SPEECH, Recorder, Service, clean_environ, flask_ingest, read_terminal
 
-from ingest_api.database import connect
-from ingest_api.fsck import Check, Kind
+from ingest_api.database.pool import connect
 from ingest_api.settings import Settings
-from ingest_api.stored_files import StoredFiles
+from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.usecases.fsck import Check, Kind
 
 HOURS_AGO = time.time() - 3 * 3600
 

@@ -14,7 +14,7 @@ import requests
 from local_postgres import LocalPostgres
 from support import Service, clean_environ, eventually, flask_ingest
 
-from ingest_api import migrations
+from ingest_api.database import migrations
 
 EARLIER_SERVICE = """
 CREATE TABLE devices (
@@ -315,7 +315,7 @@ def test_a_migration_may_ask_to_run_outside_a_transaction(empty_url: str) -> Non
     )
     _execute(empty_url, "CREATE TABLE t (a int)")
     with psycopg.connect(empty_url, autocommit=True) as connection:
-        migrations.queries.create_schema_migrations(connection)
+        migrations.queries.server.create_schema_migrations(connection)
         migrations._apply_one(connection, migration)
         [indexes] = connection.execute(
             "SELECT count(*) FROM pg_indexes WHERE tablename = 't'"
@@ -333,7 +333,7 @@ def test_an_index_that_was_half_built_is_built_anew(empty_url: str) -> None:
     )
     assert flask_ingest(empty_url, "migrate").stdout == "applied 0003_finished_index\n"
     with psycopg.connect(empty_url) as connection:
-        assert migrations.queries.list_invalid_indexes(connection) == []
+        assert migrations.queries.server.list_invalid_indexes(connection) == []
         assert "ix_audio_chunks_finished" in str(
             connection.execute("SELECT indexname FROM pg_indexes").fetchall()
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingest_api.patient_socket import PatientSocket, RequestTimedOut
+from ingest_api.server.patient_socket import PatientSocket, RequestTimedOut
 
 
 @pytest.fixture

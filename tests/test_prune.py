@@ -26,9 +26,9 @@ from support import (
     read_terminal,
 )
 
-from ingest_api import retention
-from ingest_api.database import connect
+from ingest_api.database.pool import connect
 from ingest_api.settings import Settings
+from ingest_api.usecases import retention
 
 LONG_AGO = datetime(2026, 1, 28, 10, tzinfo=UTC)
 

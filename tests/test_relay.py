@@ -23,12 +23,12 @@ from local_postgres import LocalPostgres, die_with_parent
 from local_valkey import LocalValkey
 from support import Service, clean_environ, eventually, flask_ingest
 
-from ingest_api import devices
-from ingest_api.database import Database
-from ingest_api.relay import MARK, PAGE, Relay
+from ingest_api.database.pool import Database
 from ingest_api.settings import Settings
-from ingest_api.stream import STREAM
+from ingest_api.stream.client import STREAM
+from ingest_api.stream.relay import MARK, PAGE, Relay
 from ingest_api.tokens import generate_token
+from ingest_api.usecases import devices
 
 FAILS, WORKS_AGAIN = "chunks are not announced, trying again", "chunks are announced again"
 NOWHERE = "redis://127.0.0.1:1/0"

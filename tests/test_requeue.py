@@ -24,7 +24,7 @@ from support import (
     read_terminal,
 )
 
-from ingest_api.database import statement
+from ingest_api.database.pool import statement
 
 UNKNOWN = "00000000-0000-4000-8000-000000000001"
 REMOVED = "00000000-0000-4000-8000-000000000002"

@@ -25,7 +25,7 @@ from backup_support import (
 )
 from support import Recorder, Service, eventually
 
-from ingest_api.queries import list_relations
+from ingest_api.database.queries.backups import list_relations
 
 
 @pytest.fixture

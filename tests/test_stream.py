@@ -21,7 +21,7 @@ from local_valkey import LocalValkey
 from support import SPEECH, Recorder, Service, clean_environ, eventually, flask_ingest
 
 from ingest_api.settings import Settings, SettingsError
-from ingest_api.stream import STREAM
+from ingest_api.stream.client import STREAM
 
 NOWHERE = "redis://127.0.0.1:1/0"
 FAILED, WORKS_AGAIN = "uploads are not announced in Redis", "uploads are announced in Redis again"

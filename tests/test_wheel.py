@@ -55,7 +55,7 @@ def test_it_migrates_and_serves_away_from_the_checkout(
     assert found.stdout.startswith(str(site))
     migrate = [sys.executable, "-m", "flask", "ingest", "migrate"]
     subprocess.run(migrate, env=environ, cwd=tmp_path, check=True)
-    serve = [sys.executable, "-m", "ingest_api.main"]
+    serve = [sys.executable, "-m", "ingest_api.server.main"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(serve, env=environ, cwd=tmp_path, stdout=log, stderr=log)
     try:

@@ -20,7 +20,6 @@ from time import monotonic
 
 from psycopg import IsolationLevel
 
-from ingest_api import queries
 from ingest_api.backups.copy import Copy
 from ingest_api.backups.folder import (
     DUMP,
@@ -42,9 +41,10 @@ from ingest_api.backups.manifest import (
     write_sorted,
 )
 from ingest_api.backups.programs import dumping
-from ingest_api.database import Connection
-from ingest_api.models import BackupSummary, ListedFile
-from ingest_api.stored_files import StoredFiles
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.backups import BackupSummary, ListedFile
+from ingest_api.storage.disk.upkeep import StoredFiles
 
 
 class NewBackup:
@@ -68,17 +68,17 @@ class NewBackup:
 
     def dump(self, connection: Connection, database_url: str) -> None:
         """The database, and the list of the files, both as they are at one moment."""
-        applied = queries.has_schema_migrations(connection)
-        versions = queries.list_applied_migrations(connection) if applied else []
+        applied = queries.server.has_schema_migrations(connection)
+        versions = queries.server.list_applied_migrations(connection) if applied else []
         self._database["migration"] = max((row.version for row in versions), default=0)
         self._database["postgresql"] = connection.info.server_version
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
-            snapshot = queries.export_snapshot(connection)
+            snapshot = queries.backups.export_snapshot(connection)
             self._taken_at = datetime.now(UTC)
             with dumping(database_url, snapshot, self._path / DUMP):
-                rows = queries.stream_listed_files(connection)
+                rows = queries.backups.stream_listed_files(connection)
                 lines = (format_line(self._respelled(row)) for row in rows)
                 self.chunks = write_sorted(self._path / ROWS, lines)
 

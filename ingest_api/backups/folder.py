@@ -29,8 +29,8 @@ from pathlib import Path
 from time import sleep
 
 from ingest_api.backups.manifest import BackupError, sha256_of, sync
-from ingest_api.models import BackupSummary
-from ingest_api.stored_files import StoredFiles
+from ingest_api.models.backups import BackupSummary
+from ingest_api.storage.disk.upkeep import StoredFiles
 
 MARKER, PARTIAL = ".ingest-backup", ".partial"
 DUMP, FILES, MISSING, SUMMARY = "database.dump", "files", "missing", "backup.json"

@@ -21,7 +21,7 @@ from ingest_api.backups.manifest import (
     without,
     write_sorted,
 )
-from ingest_api.models import ListedFile
+from ingest_api.models.backups import ListedFile
 
 
 @dataclass(frozen=True)

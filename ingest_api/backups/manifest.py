@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ingest_api.models import ListedFile
+from ingest_api.models.backups import ListedFile
 
 
 class BackupError(Exception):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ingest_api import migrations, queries
 from ingest_api.backups.copy import TEMPORARY, Copy
 from ingest_api.backups.folder import (
     DUMP,
@@ -20,11 +19,12 @@ from ingest_api.backups.folder import (
 )
 from ingest_api.backups.manifest import BackupError, parse_line, read_lines, sha256_of
 from ingest_api.backups.programs import load
-from ingest_api.database import Connection
-from ingest_api.folders import FOLDER_MODE
-from ingest_api.models import ListedFile
-from ingest_api.storage import INCOMING
-from ingest_api.stored_files import StoredFiles
+from ingest_api.database import migrations, queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.backups import ListedFile
+from ingest_api.storage.disk.folders import FOLDER_MODE
+from ingest_api.storage.disk.storage import INCOMING
+from ingest_api.storage.disk.upkeep import StoredFiles
 
 
 class Restore:
@@ -92,14 +92,14 @@ class Restore:
 def require_unused(connection: Connection) -> None:
     """BackupError unless the database is empty and nobody else is connected to it."""
     name = connection.info.dbname
-    if found := queries.list_relations(connection):
+    if found := queries.backups.list_relations(connection):
         few = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise BackupError(
             f"The database {name} is not empty, it has {few}. To be restored into it must be new: "
             f"dropdb {name} && createdb --owner={connection.info.user} --template=template0 "
             f"--encoding=UTF8 {name}"
         )
-    if sessions := queries.list_other_sessions(connection):
+    if sessions := queries.backups.list_other_sessions(connection):
         raise BackupError(
             f"Others are connected to the database {name}: {', '.join(sessions)}. Stop the "
             "service, and the workers that use SQL, first"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from ingest_api import queries
 from ingest_api.backups.create import NewBackup
 from ingest_api.backups.folder import (
     MISSING,
@@ -25,9 +24,10 @@ from ingest_api.backups.folder import (
 from ingest_api.backups.keep import Removed, keep
 from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
-from ingest_api.commands.common import as_json_option, database, progress_bar, stored_files
-from ingest_api.database import Connection
-from ingest_api.models import BackupSummary
+from ingest_api.commands.context import as_json_option, database, progress_bar, stored_files
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.backups import BackupSummary
 from ingest_api.settings import Settings
 
 Made = tuple[Path, BackupSummary]
@@ -132,7 +132,7 @@ def _ready(folder: BackupFolder, connection: Connection) -> Iterator[None]:
     require_program("pg_dump", connection.info.server_version)
     with folder.locked():
         # A dump is smaller: no indexes, and compressed.
-        size = queries.get_database_size(connection)
+        size = queries.backups.get_database_size(connection)
         require_room(folder.root, size, settings.min_free_bytes)
         yield
 

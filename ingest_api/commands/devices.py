@@ -6,11 +6,12 @@ from uuid import UUID, uuid4
 
 import click
 
-from ingest_api import devices, queries
-from ingest_api.commands.common import TokenParameter, UuidParameter, age, as_json_option, database
-from ingest_api.models import Device
-from ingest_api.schemas import dump_device
+from ingest_api.commands.context import TokenParameter, UuidParameter, age, as_json_option, database
+from ingest_api.database import queries
+from ingest_api.models.chunks import Device
+from ingest_api.schemas.devices import dump_device
 from ingest_api.tokens import generate_token
+from ingest_api.usecases import devices
 
 _token_option = click.option(
     "--token",
@@ -65,7 +66,7 @@ def add_device(
 def list_devices(as_json: bool) -> None:
     """Show every recorder, newest first."""
     with database() as connection:
-        found = queries.list_devices(connection)
+        found = queries.devices.list_devices(connection)
     if as_json:
         click.echo(json.dumps([dump_device(device) for device in found], default=str))
         return

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from ingest_api.commands.common import as_json_option
+from ingest_api.commands.context import as_json_option
 from ingest_api.doctor import Finding, Level, diagnose
 
 

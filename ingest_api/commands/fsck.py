@@ -10,9 +10,7 @@ from time import monotonic
 
 import click
 
-from ingest_api import fsck as check
-from ingest_api import queries
-from ingest_api.commands.common import (
+from ingest_api.commands.context import (
     CouldNotRun,
     DurationParameter,
     as_json_option,
@@ -22,7 +20,9 @@ from ingest_api.commands.common import (
     require_schema,
     stored_files,
 )
+from ingest_api.database import queries
 from ingest_api.settings import Settings
+from ingest_api.usecases.fsck import Check, Discrepancy, Kind
 
 _UPLOAD_SLACK_SECONDS = 60
 
@@ -73,13 +73,13 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
         require_schema(connection)
         _require_patience(grace, settings)
         with stored_files(connection, exclusive=repair, force=force) as files:
-            run = check.Check(
+            run = Check(
                 *(connection, files, settings.waiting_status, grace.total_seconds()),
                 checksums=checksums,
                 repair=repair,
                 force=force,
             )
-            for finding in _findings(run, tally, queries.estimate_chunks(connection)):
+            for finding in _findings(run, tally, queries.files.estimate_chunks(connection)):
                 tally.found[finding.kind.value] += 1
                 tally.repaired += finding.repaired
                 _show(finding, as_json)
@@ -96,7 +96,7 @@ def _require_patience(grace: timedelta, settings: Settings) -> None:
         )
 
 
-def _findings(run: check.Check, tally: _Tally, estimate: int) -> Iterator[check.Finding]:
+def _findings(run: Check, tally: _Tally, estimate: int) -> Iterator[Discrepancy]:
     with progress_bar(estimate, "rows ") as advance:
 
         def rows_done(number: int) -> None:
@@ -114,7 +114,7 @@ def _findings(run: check.Check, tally: _Tally, estimate: int) -> Iterator[check.
     yield from run.temporary_files()
 
 
-def _show(finding: check.Finding, as_json: bool) -> None:
+def _show(finding: Discrepancy, as_json: bool) -> None:
     path = printable(finding.file_path)
     if as_json:
         click.echo(json.dumps(asdict(finding) | {"file_path": path}, default=str))
@@ -126,7 +126,7 @@ def _show(finding: check.Finding, as_json: bool) -> None:
 
 def _summarize(tally: _Tally, seconds: float, as_json: bool) -> None:
     if as_json:
-        counts = {kind.value: tally.found[kind.value] for kind in check.Kind}
+        counts = {kind.value: tally.found[kind.value] for kind in Kind}
         totals = {"rows": tally.rows, "files": tally.files, "seconds": round(seconds, 1)}
         click.echo(json.dumps({"summary": totals | counts | {"repaired": tally.repaired}}))
         return

@@ -4,9 +4,9 @@ import json
 
 import click
 
-from ingest_api import migrations
-from ingest_api.commands.common import as_json_option, database
-from ingest_api.database import Connection
+from ingest_api.commands.context import as_json_option, database
+from ingest_api.database import migrations
+from ingest_api.database.pool import Connection
 
 
 @click.command()

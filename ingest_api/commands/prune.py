@@ -12,8 +12,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api import queries, retention
-from ingest_api.commands.common import (
+from ingest_api.commands.context import (
     STATUSES,
     DurationParameter,
     as_json_option,
@@ -25,11 +24,13 @@ from ingest_api.commands.common import (
     scope_options,
     stored_files,
 )
-from ingest_api.database import Connection
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
 from ingest_api.logs import logging_config
-from ingest_api.models import Selection, StatusCount
+from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
-from ingest_api.stored_files import StoredFiles
+from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.usecases import retention
 
 ALL = "ALL"
 
@@ -110,15 +111,15 @@ def prune(
         scope = (point_id, device_id, recorded_from, recorded_until)
         selection = Selection(statuses, *scope, received_before=before)
         if ALL in statuses:
-            found = {count.status for count in queries.count_prunable(connection, selection)}
+            found = {count.status for count in queries.files.count_prunable(connection, selection)}
             selection = replace(selection, statuses=tuple(found - {"PRUNED"}))
         if dry_run:
-            _show_plan(queries.count_prunable(connection, selection), selection, as_json)
+            _show_plan(queries.files.count_prunable(connection, selection), selection, as_json)
             return
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
         with stored_files(connection, exclusive=True, force=force) as files:
             removed = _remove(connection, files, selection, batch, rate, expected)
-        kept = queries.count_prunable(connection, selection) if point_id or device_id else []
+        kept = queries.files.count_prunable(connection, selection) if point_id or device_id else []
     _show_removed(removed, kept, monotonic() - started, as_json)
     if removed.failed or any(count.status in selection.statuses for count in kept):
         raise click.exceptions.Exit(1)
@@ -134,7 +135,7 @@ def _received_before(
 
 def _confirm(connection: Connection, selection: Selection) -> int:
     """Ask the person who is watching; how many chunks it will be."""
-    counts = queries.count_prunable(connection, selection)
+    counts = queries.files.count_prunable(connection, selection)
     _show_plan(counts, selection, as_json=False, err=True)
     click.confirm("Remove them?", abort=True, err=True)
     return sum(count.chunks for count in counts if count.status in selection.statuses)

@@ -12,17 +12,11 @@ from typing import Any
 import click
 from psycopg import IsolationLevel
 
-from ingest_api import queries
-from ingest_api.commands.common import (
-    age,
-    as_json_option,
-    database,
-    printable,
-    require_schema,
-)
-from ingest_api.database import Connection
-from ingest_api.models import QueueState, QueueWorker
-from ingest_api.schemas import rfc3339
+from ingest_api.commands.context import age, as_json_option, database, printable, require_schema
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.queue import QueueState, QueueWorker
+from ingest_api.schemas.fields import rfc3339
 
 COUNTABLE = 100_000
 """How many finished chunks of each status are counted; there may be many more, and looking at the
@@ -118,9 +112,9 @@ def _watch(connection: Connection, seconds: int, as_json: bool) -> None:
 
 def _look(connection: Connection) -> _Snapshot:
     with connection.transaction():
-        states = queries.list_queue_states(connection, countable=COUNTABLE)
-        workers = queries.list_queue_workers(connection)
-        at = queries.get_server_clock(connection)
+        states = queries.queue.list_queue_states(connection, countable=COUNTABLE)
+        workers = queries.queue.list_queue_workers(connection)
+        at = queries.server.get_server_clock(connection)
     return _Snapshot(at, {state.status: state for state in states}, workers)
 
 

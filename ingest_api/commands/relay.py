@@ -7,11 +7,11 @@ from contextlib import closing
 
 import click
 
-from ingest_api.database import Database
+from ingest_api.database.migrations import refuse_old_schema
+from ingest_api.database.pool import Database
 from ingest_api.logs import logging_config
-from ingest_api.migrations import refuse_old_schema
-from ingest_api.relay import FAILURES, Relay, explain
 from ingest_api.settings import Settings, SettingsError
+from ingest_api.stream.relay import FAILURES, Relay, explain
 
 _STOPPING = {signal.SIGINT, signal.SIGTERM}
 _log = logging.getLogger(__name__)

@@ -10,9 +10,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api import queries
-from ingest_api import requeue as requeueing
-from ingest_api.commands.common import (
+from ingest_api.commands.context import (
     STATUSES,
     DurationParameter,
     TextParameter,
@@ -25,9 +23,11 @@ from ingest_api.commands.common import (
     require_schema,
     scope_options,
 )
-from ingest_api.database import Connection
-from ingest_api.models import RequeueSelection
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.queue import RequeueSelection
 from ingest_api.settings import Settings
+from ingest_api.usecases.requeue import Refusal, refusals, requeue
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Plan:
     selected: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)  # of a status that is not selected
     file_missing: int = 0
-    refused: list[requeueing.Refusal] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
 
     @property
     def leaves_something_undone(self) -> bool:
@@ -80,7 +80,7 @@ class _Done:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask, on a terminal, whether to go on.")
 @as_json_option
-def requeue(
+def requeue_command(
     chunk_ids: tuple[UUID, ...],
     point_id: UUID | None,
     device_id: UUID | None,
@@ -156,9 +156,9 @@ def _look(
     connection: Connection, selection: RequeueSelection, waiting_status: str, *, others: bool
 ) -> _Plan:
     """`others`: also count what has another status, for which much may have to be read."""
-    plan = _Plan(refused=requeueing.refusals(connection, selection, waiting_status=waiting_status))
+    plan = _Plan(refused=refusals(connection, selection, waiting_status=waiting_status))
     whole = replace(selection, statuses=STATUSES) if others else selection
-    for count in queries.count_requeueable(connection, whole):
+    for count in queries.queue.count_requeueable(connection, whole):
         if count.status not in selection.statuses:
             plan.others[count.status] += count.chunks
         elif not count.file_missing:
@@ -179,7 +179,7 @@ def _requeue(
     connection: Connection, selection: RequeueSelection, waiting_status: str, plan: _Plan
 ) -> _Done:
     done = _Done()
-    batches = requeueing.requeue(connection, selection, waiting_status=waiting_status)
+    batches = requeue(connection, selection, waiting_status=waiting_status)
     try:
         with progress_bar(plan.selected.total(), "chunks") as advance:
             for batch in batches:

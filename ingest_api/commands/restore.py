@@ -14,9 +14,9 @@ from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
 from ingest_api.backups.restore import Restore, require_unused
 from ingest_api.commands.backup import backup_errors
-from ingest_api.commands.common import as_json_option, database, printable, progress_bar
+from ingest_api.commands.context import as_json_option, database, printable, progress_bar
 from ingest_api.settings import Settings, SettingsError
-from ingest_api.stored_files import StoredFiles
+from ingest_api.storage.disk.upkeep import StoredFiles
 
 
 @click.command()

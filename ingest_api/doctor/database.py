@@ -7,13 +7,13 @@ from functools import partial
 
 import psycopg
 
-from ingest_api import queries
-from ingest_api.database import Connection, connect
+from ingest_api.database import queries
+from ingest_api.database.migrations import SchemaError, require_current
+from ingest_api.database.pool import Connection, connect
 from ingest_api.doctor import server
 from ingest_api.doctor.clock import judge_difference
 from ingest_api.doctor.findings import Finding, fail, ok, one_line, split_advice, warn
 from ingest_api.doctor.settings import Reading
-from ingest_api.migrations import SchemaError, require_current
 
 ANSWER_SECONDS = 5.0
 """For all statements together: no upload would wait as long."""
@@ -46,7 +46,7 @@ def _granted(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Find
 
 def _check_answer(connection: Connection) -> Iterator[Finding]:
     before = datetime.now(UTC)
-    theirs = queries.get_server_clock(connection)
+    theirs = queries.server.get_server_clock(connection)
     took = datetime.now(UTC) - before
     yield ok("database", f"answers within {took.total_seconds() * 1000:.1f} ms")
     # They looked at their clock about half a round trip after we had looked at ours.
@@ -54,8 +54,10 @@ def _check_answer(connection: Connection) -> Iterator[Finding]:
 
 
 def _check_server(connection: Connection, reading: Reading) -> Iterator[Finding]:
-    settings = {setting.name: setting for setting in queries.list_server_settings(connection)}
-    session = queries.get_session(connection)
+    settings = {
+        setting.name: setting for setting in queries.server.list_server_settings(connection)
+    }
+    session = queries.server.get_session(connection)
     yield server.judge_version(connection.info.server_version)
     yield from server.judge_durability(settings, session)
     yield server.judge_writable(settings, session)
@@ -76,7 +78,7 @@ def _check_schema(connection: Connection) -> Iterator[Finding]:
 
 
 def _check_indexes(connection: Connection) -> Iterator[Finding]:
-    invalid = queries.list_invalid_indexes(connection)
+    invalid = queries.server.list_invalid_indexes(connection)
     for index in invalid:
         message = f"{index} is invalid: it is kept up to date, but no query uses it"
         yield warn("database indexes", message, f"REINDEX INDEX CONCURRENTLY {index}")

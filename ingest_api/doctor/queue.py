@@ -7,14 +7,13 @@ from typing import Any
 
 import psycopg
 
-from ingest_api import queries, stream
-from ingest_api.database import connect
+from ingest_api.database import pool, queries
 from ingest_api.doctor.database import ANSWER_SECONDS
 from ingest_api.doctor.findings import Finding, fail, ok, warn
 from ingest_api.doctor.settings import Reading
-from ingest_api.models import UploadedCount
+from ingest_api.models.queue import UploadedCount
 from ingest_api.settings import Settings
-from ingest_api.stream import STREAM, StreamError
+from ingest_api.stream.client import STREAM, StreamError, connect, failures_told
 
 OLDEST_REDIS = 7
 LATE_SECONDS = 60
@@ -34,8 +33,8 @@ def check_queue(reading: Reading) -> Iterator[Finding]:
 def _check_redis(settings: Settings) -> Iterator[Finding]:
     try:
         with (
-            closing(stream.connect(settings, seconds=ANSWER_SECONDS)) as client,
-            stream.failures_told(settings),
+            closing(connect(settings, seconds=ANSWER_SECONDS)) as client,
+            failures_told(settings),
         ):
             info = client.info("everything")
             groups = client.xinfo_groups(STREAM) if client.exists(STREAM) else []
@@ -54,8 +53,8 @@ def _check_redis(settings: Settings) -> Iterator[Finding]:
 def _count_uploaded(settings: Settings) -> UploadedCount | None:
     """None when the database, which is another check's business, does not tell."""
     try:
-        with closing(connect(settings, seconds=ANSWER_SECONDS)) as connection:
-            return queries.count_uploaded(connection)
+        with closing(pool.connect(settings, seconds=ANSWER_SECONDS)) as connection:
+            return queries.stream.count_uploaded(connection)
     except psycopg.Error:
         return None
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from psycopg.sql import Identifier
 
+from ingest_api.database.migrations import OLDEST_POSTGRESQL
 from ingest_api.doctor.findings import Finding, fail, ok, warn
-from ingest_api.migrations import OLDEST_POSTGRESQL
-from ingest_api.models import ServerSetting, Session
+from ingest_api.models.retention import ServerSetting, Session
 
 SPARE_CONNECTIONS = 5
 """For commands, workers, and the person who looks what is wrong."""

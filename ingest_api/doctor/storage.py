@@ -20,7 +20,7 @@ from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 from ingest_api.errors import IngestError
 from ingest_api.settings import Settings
-from ingest_api.storage import INCOMING, RECORDINGS, Storage
+from ingest_api.storage.disk.storage import INCOMING, RECORDINGS, DiskStorage
 
 SLOW_FSYNC_SECONDS = 0.1
 _CHUNK = bytes(190_000)  # as large as most
@@ -89,7 +89,7 @@ def _store_and_remove(settings: Settings) -> float:
     """Do with one file what an upload does; the seconds that its fsync took."""
     # How much is free, and what an upload may be, is another check's business.
     unlimited = replace(settings, min_free_bytes=0, max_upload_size_bytes=len(_CHUNK))
-    storage = Storage(unlimited)
+    storage = DiskStorage(unlimited)
     file_path = f"{RECORDINGS}/.doctor-{token_hex(8)}"
     final = storage.root / file_path
     with _signals_kept_waiting(), _removed_afterwards(final), storage.incoming() as file:

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.errors import InvalidInterval, NaiveTimestamp
-from ingest_api.models import INTEGER_MAX, Receipt, Recording
+from ingest_api.models.chunks import INTEGER_MAX, Receipt, Recording
 from ingest_api.schemas.fields import (
     FormInteger,
     IsoDateTime,

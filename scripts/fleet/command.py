@@ -27,7 +27,7 @@ from fleet.place import own_site, running_service
 from fleet.plan import CHUNK_BYTES, TROUBLES, Plan, Troubles
 from fleet.report import FleetProgress, facts, table
 from fleet.run import Outcome, run
-from ingest_api.main import read_dotenv_file
+from ingest_api.server.main import read_dotenv_file
 from ingest_api.settings import SettingsError
 
 SPARE_BYTES = 1024**3

@@ -17,18 +17,19 @@ from bench_tools.client import ApiClient
 from bench_tools.machine import milliseconds
 from local_site import Site, SiteError
 
-from ingest_api.database import Connection, Database, statement
-from ingest_api.leases import CROWD, Leases
-from ingest_api.models import FIRST_ID, Claim
+from ingest_api.database.pool import Connection, Database, statement
+from ingest_api.models.queue import Claim
+from ingest_api.models.retention import FIRST_ID
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
+from ingest_api.usecases.leases import CROWD, Leases
 
 DEVICES = 100
 WAITING = 1000
 BATCH = 10
 LEASE_SECONDS = 300
 CLAIM = Claim("benchmark", BATCH, timedelta(seconds=LEASE_SECONDS), None)
-# As a claim is planned for by ingest_api.queries.claim_chunks, the first time.
+# As a claim is planned for by ingest_api.database.queries.leases.claim_chunks, the first time.
 VALUES = vars(CLAIM) | {
     "in_turn": BATCH // 2,
     "after_point": FIRST_ID,

@@ -21,9 +21,9 @@ from uuid import UUID
 
 import psycopg
 
-from ingest_api.database import statement
-from ingest_api.ingest import new_chunk
-from ingest_api.models import Recording
+from ingest_api.database.pool import statement
+from ingest_api.models.chunks import Recording
+from ingest_api.usecases.uploads import new_chunk
 from upload_bench.recorders import CHUNK_SECONDS, start_of
 
 MINUTE = timedelta(seconds=CHUNK_SECONDS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from local_site import Site, SiteError
 from psycopg import sql
 
-from ingest_api.database import Connection
+from ingest_api.database.pool import Connection
 
 QUEUED = 1000  # of the newest; the others are DONE
 BATCH = 100_000  # small enough to be sorted in memory
@@ -23,7 +23,7 @@ ROW_BYTES = 800  # with its indexes, and with what is written beside: measured
 SPARE_BYTES = 10 * 2**30  # for PostgreSQL's log, and for the recordings of a round
 
 # The devices take turns, and each has a chunk a minute: as with a fleet, whose ids ascend with the
-# time in the same way (see ingest_api.ingest.chunk_id_for) and whose newest is just before `end`.
+# time in the same way (see chunk_id_for) and whose newest is just before `end`.
 INSERT = """
     INSERT INTO audio_chunks (
         chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,

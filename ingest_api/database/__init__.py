@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the schema, and one function for each statement. No decisions."""

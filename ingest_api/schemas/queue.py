@@ -1,0 +1,81 @@
+"""Chunks and leases, for workers."""
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, validate
+
+from ingest_api.models.chunks import INTEGER_MAX, ChunkProgress
+from ingest_api.models.retention import FILE_MISSING
+from ingest_api.schemas.fields import JsonBoolean, JsonInteger, Text, Uuid, rfc3339
+
+MOST_CHUNKS = 100
+LONGEST_LEASE = 86_400  # seconds
+
+
+def _printable(text: str) -> None:
+    if not text.isprintable() or text != text.strip():
+        raise ValidationError("Must be printable, without spaces around it.")
+
+
+def _not_from_fsck(text: str) -> None:
+    if text.startswith(FILE_MISSING):
+        raise ValidationError(f"Must not begin with {FILE_MISSING!r}, by which fsck knows its own.")
+
+
+class _WithLease:
+    """For how long."""
+
+    lease_sec = JsonInteger(load_default=300, validate=validate.Range(1, LONGEST_LEASE))
+
+
+class WorkerSchema(_WithLease, Schema):
+    """The body of POST /internal/chunks/<chunk_id>/claim."""
+
+    class Meta:
+        unknown = RAISE
+
+    worker = Text(required=True, validate=[validate.Length(1, 100), _printable])
+
+
+class ClaimSchema(WorkerSchema):
+    """The body of POST /internal/claim."""
+
+    limit = JsonInteger(load_default=1, validate=validate.Range(1, MOST_CHUNKS))
+    point_id = Uuid(load_default=None)
+
+
+class AttemptSchema(Schema):
+    """The body of POST /internal/chunks/<chunk_id>/done."""
+
+    class Meta:
+        unknown = RAISE
+
+    attempt = JsonInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
+
+
+class ExtensionSchema(_WithLease, AttemptSchema):
+    """The body of POST /internal/chunks/<chunk_id>/extend."""
+
+
+class FailureSchema(AttemptSchema):
+    """The body of POST /internal/chunks/<chunk_id>/error."""
+
+    message = Text(required=True, validate=[validate.Length(1, 10_000), _not_from_fsck])
+    retry = JsonBoolean(required=True)
+
+
+_CHUNK = tuple(item.name for item in dataclasses.fields(ChunkProgress))
+
+
+def dump_chunk(chunk: ChunkProgress) -> dict[str, Any]:
+    """All that is known of a chunk."""
+    shown = {name: getattr(chunk, name) for name in _CHUNK}
+    times = {name: rfc3339(v) for name, v in shown.items() if isinstance(v, datetime)}
+    return shown | times | {"sha256": chunk.sha256.hex() if chunk.sha256 else None}
+
+
+def dump_claimed(chunk: ChunkProgress) -> dict[str, Any]:
+    """A chunk for the worker that holds it: with the number that is to come back."""
+    return dump_chunk(chunk) | {"attempt": chunk.attempts}

@@ -1,0 +1,206 @@
+"""gunicorn's threaded worker, on sockets that do not wait for ever, and telling its own errors the
+way the application does."""
+
+import errno
+import json
+import logging
+import socket
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from selectors import EVENT_READ
+from time import monotonic
+from typing import Any, cast
+
+from flask import Flask
+from gunicorn.glogging import Logger
+from gunicorn.http import errors as http
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from ingest_api.components import EXTENSION
+from ingest_api.errors import RequestTimeout
+from ingest_api.server.patient_socket import PatientSocket
+from ingest_api.settings import Settings
+from ingest_api.web.problems import document
+
+_MALFORMED = {
+    http.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    http.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    http.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    http.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
+_log = logging.getLogger("ingest_api.access")
+_worker_log = logging.getLogger(__name__)
+
+
+FOLLOWING_SECONDS = 0.02
+"""How long a thread stays with a connection that it has answered: an agent that drains its spool
+sends the next recording at once. To hand the connection back to the poller and get it from there
+wakes two threads; without that a worker does a tenth more. (Not behind the nginx of deploy/, which
+makes a connection for each request.)"""
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_REST_SECONDS = 1.0
+
+
+class Log(Logger):
+    """gunicorn's own, without the access log that it would prepare for nobody: `ingest_api.logs`
+    writes one line a request."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        pass
+
+
+class _Threads(ThreadPoolExecutor):
+    """Makes do with the threads it has when the system grants no more."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a connection waits for a thread."""
+        return not self._work_queue.empty()
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            _worker_log.error("the system grants no more threads: raise its limits, see TasksMax")
+
+
+class UploadWorker(ThreadWorker):
+    """`ThreadWorker` on patient sockets. A thread is for a client that has something to say: a new
+    connection waits for its first byte in the poller, as a kept-alive one does for its next."""
+
+    _accept_again = 0.0  # monotonic
+
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        return _Threads(self.cfg.threads)
+
+    def accept(self, listener: Any) -> None:
+        """Where descriptors have run out, rest a little, and serve those who are there. gunicorn
+        would end the worker, and all its uploads."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            _worker_log.error("no connection can be accepted: %s", error)
+            self._accept_again = monotonic() + _REST_SECONDS
+            self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        if not enabled or monotonic() >= self._accept_again:
+            super().set_accept_enabled(enabled)
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        application = cast(Flask, self.wsgi)
+        self.settings: Settings = application.extensions[EXTENSION].settings
+        self.log.info("Worker ready (pid: %s)", self.pid)
+
+    def is_parent_alive(self) -> bool:
+        """Without its master a worker stops as it does when it is told to. gunicorn only leaves its
+        loop: then those who keep their connections would keep it, and the port, for long."""
+        if not super().is_parent_alive():
+            self.alive = False
+        return self.alive
+
+    def enqueue_req(self, conn: TConn) -> None:
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = monotonic() + self.settings.request_stall_seconds
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def murder_pending(self) -> None:
+        """Tell those that never said anything that their time is up."""
+        now = monotonic()
+        while self.pending_conns and (self.pending_conns[0].timeout or 0) <= now:
+            conn = self.pending_conns.popleft()
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "silent")
+            conn.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """A worker that stops waits no longer for the silent than for the kept-alive."""
+        super()._cap_keepalive(deadline)  # type: ignore[misc]  # not in typeshed yet
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout or deadline, deadline)
+
+    def handle(self, conn: TConn) -> Any:
+        """A request, and those that follow at once, unless others wait for a thread."""
+        keep, threads = self._handle_one(conn), cast(_Threads, self.tpool)
+        while keep and self.alive and not threads.awaited and _goes_on(conn):
+            keep = self._handle_one(conn)
+        return keep
+
+    def _handle_one(self, conn: TConn) -> Any:
+        """One request: its time begins when its first byte can be read."""
+        if not isinstance(conn.sock, PatientSocket):
+            conn.sock = PatientSocket(fileno=conn.sock.detach())
+            conn.sock.stall = self.settings.request_stall_seconds
+        conn.sock.deadline = monotonic() + self.settings.request_deadline_seconds
+        conn.sock.in_head = True
+        keep = super().handle(conn)
+        if conn.sock.timed_out and conn.sock.in_head and not conn.sock.request:
+            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
+        if not keep:
+            conn.sock.linger()  # here: gunicorn would do it in the thread that all others wait for
+        return keep
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """The head is complete: from here on the application answers."""
+        connection = cast(PatientSocket, conn.sock)
+        connection.in_head, connection.request = False, req
+        return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Refuse what is not HTTP, of which the application never hears."""
+        if not isinstance(exc, http.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        # The name only: the text may quote a header, and so a token.
+        name = type(exc).__name__
+        _refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
+
+
+def _goes_on(conn: TConn) -> bool:
+    """Whether the client has more to say, and says it soon."""
+    if cast(Any, conn.parser).unreader.buf.getvalue():  # it came with what was read
+        return True
+    return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS)
+
+
+def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
+    """Answer and log in place of the application."""
+    request_id = uuid.uuid4().hex
+    peer = addr[0] if isinstance(addr, tuple) else None  # a unix socket: it is the proxy
+    fields = {"status": status.value, "code": reason, "client": peer}
+    _log.info("malformed request", extra=fields | {"request_id": request_id})
+    with suppress(OSError):
+        client.send(_refusal(status, request_id), socket.MSG_DONTWAIT)
+
+
+def _refusal(status: HTTPStatus, request_id: str) -> bytes:
+    late = status is HTTPStatus.REQUEST_TIMEOUT
+    problem = document(
+        status,
+        status.name.lower(),
+        RequestTimeout.message if late else "The request is not HTTP as this server takes it",
+        retryable=late,
+        request_id=request_id,
+    )
+    body = json.dumps(problem)
+    return (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Connection: close\r\n"
+        "Content-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"X-Request-ID: {request_id}\r\n\r\n{body}"
+    ).encode()

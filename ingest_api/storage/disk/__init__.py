@@ -1,0 +1,1 @@
+"""Recordings on a local disk: written once, synced, and named for good."""

@@ -1,0 +1,1 @@
+"""What happens: one module a subject. No HTTP and no terminal."""

@@ -1,0 +1,57 @@
+"""The use cases around devices: register one, change one.
+
+Shared by the admin API and the commands.
+"""
+
+from uuid import UUID
+
+import psycopg
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.errors import DeviceExists, DeviceNotFound, TokenInUse
+from ingest_api.models.chunks import Device
+from ingest_api.tokens import hash_token
+
+
+def create_device(
+    connection: Connection, *, device_id: UUID, point_id: UUID, register_id: UUID, token: str
+) -> Device:
+    """Register a device. DeviceExists, TokenInUse."""
+    try:
+        return queries.devices.insert_device(
+            connection,
+            device_id=device_id,
+            point_id=point_id,
+            register_id=register_id,
+            token_hash=hash_token(token),
+        )
+    except psycopg.errors.UniqueViolation as error:
+        raise _conflict(error) from None
+
+
+def update_device(
+    connection: Connection,
+    device_id: UUID,
+    *,
+    is_enabled: bool | None = None,
+    token: str | None = None,
+) -> Device:
+    """Enable, disable or give a new token; None leaves as it is. DeviceNotFound, TokenInUse."""
+    token_hash = None if token is None else hash_token(token)
+    try:
+        device = queries.devices.update_device(
+            connection, device_id, is_enabled=is_enabled, token_hash=token_hash
+        )
+    except psycopg.errors.UniqueViolation as error:
+        raise _conflict(error) from None
+    if device is None:
+        raise DeviceNotFound
+    return device
+
+
+def _conflict(error: psycopg.errors.UniqueViolation) -> DeviceExists | TokenInUse:
+    # By the column: what an adopted database calls its constraints is not known.
+    if "(token_hash)" in (error.diag.message_detail or ""):
+        return TokenInUse()
+    return DeviceExists()

@@ -1,0 +1,235 @@
+"""Compares the rows with the files, both ways. Memory does not grow with their number.
+
+Uploads and retention may go on meanwhile: whatever looks wrong is looked at again, first the file
+and then the row. A row is never written before its file, nor a file removed before its row is
+marked. How it is shown is `commands/fsck.py`'s business.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from uuid import UUID
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
+from ingest_api.storage.disk.storage import RECORDINGS
+from ingest_api.storage.disk.upkeep import StoredFiles
+
+PAGE = 1000
+FEW = 20  # may be missing without a doubt about the disk
+_ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
+
+
+class Kind(StrEnum):
+    """What can be wrong."""
+
+    MISSING_FILE = "missing_file"  # a row whose file is gone
+    WRONG_SIZE = "wrong_size"  # a file that is not as long as its row says
+    WRONG_CHECKSUM = "wrong_checksum"  # nor holds what it says
+    UNREADABLE = "unreadable"  # a file or a folder that the disk does not give
+    FOREIGN_PATH = "foreign_path"  # a row that names something outside AUDIO_STORAGE_DIR
+    FILE_RETURNED = "file_returned"  # a row that was given up, and its file is there again
+    STRAY_FILE = "stray_file"  # a file without a row: an upload that never got its 200
+    STALE_TEMPORARY = "stale_temporary"  # what a process that died was writing
+
+
+Fault = tuple[Kind, str]
+"""What is wrong with a row's file, and in which way."""
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """One thing that is wrong, and what was done about it, if anything."""
+
+    kind: Kind
+    file_path: str
+    chunk_id: UUID | None
+    detail: str
+    repaired: bool
+
+
+class TooMuchMissing(Exception):
+    """So many files are missing that a disk is, rather than they."""
+
+
+def require_disk(connection: Connection, files: StoredFiles) -> None:
+    """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
+    if not files.root.is_dir():
+        raise TooMuchMissing(f"There is no folder {files.root}. Is its disk mounted?")
+    rows = [row for row in queries.files.list_newest_files(connection) if row.status != "PRUNED"]
+    if not rows or any(_is_there(files, row) for row in rows):
+        return
+    if len(rows) > FEW or not (files.root / RECORDINGS).is_dir():
+        raise TooMuchMissing(
+            f"None of the latest {len(rows)} recordings is in {files.root}. Is its disk mounted, "
+            "and is AUDIO_STORAGE_DIR the service's own? If they are really gone, add --force"
+        )
+
+
+def _is_there(files: StoredFiles, row: ChunkFile) -> bool:
+    try:
+        return files.status(row.file_path) is not None
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Check:
+    """One run of fsck.
+
+    `grace`, in seconds, is the age from which a file without a row, or a temporary file, is taken
+    for left over. It must be longer than an upload can take.
+    """
+
+    connection: Connection
+    files: StoredFiles
+    waiting_status: str  # of a chunk whose file is back, if it was not finished
+    grace: float
+    checksums: bool = False
+    repair: bool = False
+    force: bool = False
+
+    def rows(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
+        """What is wrong with the rows' files. `progress` is called with the rows done since.
+        TooMuchMissing when it is to repair that, and is not forced."""
+        after = FIRST_ID
+        while page := queries.files.list_chunk_files(self.connection, after=after, page=PAGE):
+            yield from self._check_page(page)
+            after = page[-1].chunk_id
+            progress(len(page))
+
+    def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
+        """Files that no row names. `progress` is called with the files done since."""
+        candidates: list[str] = []
+        for page in _pages(self.files.recordings()):
+            unnamed = self._not_named_by_id(page)
+            candidates += [p for p in unnamed if self.files.is_older_than(p, self.grace)]
+            if len(candidates) >= PAGE:
+                yield from self._strays(candidates)
+                candidates = []
+            progress(len(page))
+        yield from self._strays(candidates)
+        for folder, reason in self.files.unreadable.items():
+            yield Discrepancy(Kind.UNREADABLE, folder, None, reason, False)
+
+    def temporary_files(self) -> Iterator[Discrepancy]:
+        """Files that no upload is writing any more."""
+        for file_path in self.files.temporary_files():
+            if self.files.is_older_than(file_path, self.grace):
+                if self.repair:
+                    self.files.remove_temporary_file(file_path)
+                detail = "left by a process that died" + (": removed" if self.repair else "")
+                yield Discrepancy(Kind.STALE_TEMPORARY, file_path, None, detail, self.repair)
+
+    def _check_page(self, page: list[ChunkFile]) -> Iterator[Discrepancy]:
+        suspects = [row for row in page if self._fault(row)]
+        # The files again, which an upload may have brought; then the rows, which retention may have
+        # marked before it removed the files.
+        found = {row.chunk_id: fault for row in suspects if (fault := self._fault(row))}
+        rows = queries.files.get_chunk_files(self.connection, list(found)) if found else []
+        faults = {row: found[row.chunk_id] for row in rows if row.status != "PRUNED"}
+        self._require_plausible(faults, len(page))
+        for row, (kind, detail) in faults.items():
+            done = self._mend(row, kind) if self.repair else ""
+            shown = f"{detail}: {done}" if done else detail
+            yield Discrepancy(kind, row.file_path, row.chunk_id, shown, bool(done))
+
+    def _fault(self, row: ChunkFile) -> Fault | None:
+        if row.status == "PRUNED":
+            return None
+        try:
+            return self._compare(row)
+        except ValueError:
+            return Kind.FOREIGN_PATH, "leads out of AUDIO_STORAGE_DIR"
+        except OSError as error:
+            return Kind.UNREADABLE, error.strerror or str(error)
+
+    def _compare(self, row: ChunkFile) -> Fault | None:
+        given_up = row.status == "ERROR" and (row.error_message or "").startswith(FILE_MISSING)
+        status = self.files.status(row.file_path)
+        if status is None:
+            found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
+            return None if given_up else found
+        if status.st_size != row.file_size_bytes:
+            return Kind.WRONG_SIZE, f"{status.st_size} bytes, not {row.file_size_bytes}"
+        if (self.checksums or given_up) and row.sha256 is not None:
+            sha256 = self.files.sha256(row.file_path)
+            if sha256 != row.sha256:
+                return Kind.WRONG_CHECKSUM, f"SHA-256 {sha256.hex()}, not {row.sha256.hex()}"
+        return (Kind.FILE_RETURNED, "the row was given up, its file is there") if given_up else None
+
+    def _require_plausible(self, faults: dict[ChunkFile, Fault], rows: int) -> None:
+        missing = sum(kind is Kind.MISSING_FILE for kind, _ in faults.values())
+        if self.repair and not self.force and missing > FEW and 20 * missing > rows:
+            raise TooMuchMissing(
+                f"{missing} of {rows} rows in succession have no file. Is a disk not mounted? "
+                "They were not marked; if the files are really gone, add --force"
+            )
+
+    def _mend(self, row: ChunkFile, kind: Kind) -> str:
+        """What was done, if anything."""
+        if kind is Kind.FILE_RETURNED:
+            status = self._restore(row)
+            return f"{status} again" if status else ""
+        if kind is not Kind.MISSING_FILE:
+            return ""
+        if aside := self.files.put_back(row):
+            return f"put back from {aside}"
+        if not queries.files.mark_file_missing(self.connection, row.chunk_id):
+            return ""  # gone, or in a worker's hands: the next run will see
+        if self.files.status(row.file_path):  # an upload has just brought it
+            self._restore(row)
+            return ""
+        return "marked ERROR"
+
+    def _restore(self, row: ChunkFile) -> str | None:
+        return queries.files.restore_chunk(
+            self.connection, row.chunk_id, waiting_status=self.waiting_status
+        )
+
+    def _not_named_by_id(self, file_paths: list[str]) -> set[str]:
+        """Those that are not the file of the row whose id is in the name."""
+        found = filter(None, map(_ID_IN_NAME.search, file_paths))
+        rows = queries.files.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
+        return set(file_paths) - self._canonical(row.file_path for row in rows)
+
+    def _strays(self, candidates: list[str]) -> Iterator[Discrepancy]:
+        # The rows of the earlier service may name their files otherwise.
+        spellings = [s for path in filter(_is_text, candidates) for s in self.files.spellings(path)]
+        known = queries.files.filter_known_paths(self.connection, spellings) if spellings else []
+        for file_path in sorted(set(candidates) - self._canonical(known)):
+            if not self.repair:
+                yield Discrepancy(Kind.STRAY_FILE, file_path, None, "no row names it", False)
+            elif aside := self._set_aside(file_path):
+                detail = f"no row names it: moved to {aside}"
+                yield Discrepancy(Kind.STRAY_FILE, file_path, None, detail, True)
+
+    def _set_aside(self, file_path: str) -> str | None:
+        if not self._not_named_by_id([file_path]):
+            return None  # its upload was completed meanwhile
+        return self.files.set_aside(file_path, grace=self.grace)
+
+    def _canonical(self, file_paths: Iterator[str] | list[str]) -> set[str]:
+        paths = set()
+        for file_path in file_paths:
+            with suppress(ValueError):
+                paths.add(self.files.canonical(file_path))
+        return paths
+
+
+def _pages(file_paths: Iterator[str]) -> Iterator[list[str]]:
+    while page := list(islice(file_paths, PAGE)):
+        yield page
+
+
+def _is_text(file_path: str) -> bool:
+    """Whether PostgreSQL could hold it: a name on disk may be any bytes."""
+    try:
+        file_path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

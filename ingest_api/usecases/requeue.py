@@ -1,0 +1,78 @@
+"""Puts chunks into the queue again, as if they had never been tried.
+
+Batch by batch, so that uploads and claims hardly notice. What a worker held is taken from it: the
+number of the attempt is its fence, and with plain SQL it has none (see 0004_queue.sql). Knows
+nothing of how operators are asked and told.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.queue import RequeueSelection
+from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
+
+BATCH = 1000
+_BRING_BACK = "its file is missing: bring it back and run: flask ingest fsck --repair"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a chunk that was named cannot go into the queue."""
+
+    chunk_id: UUID
+    status: str | None  # None: there is no such chunk
+    reason: str
+    waits: bool = False  # because it is there already
+
+
+def refusals(
+    connection: Connection, selection: RequeueSelection, *, waiting_status: str
+) -> list[Refusal]:
+    """Those of the selection's ids that `requeue` will pass over, in their order."""
+    ids = list(selection.chunk_ids or ())
+    found = {chunk.chunk_id: chunk for chunk in queries.files.get_chunk_files(connection, ids)}
+    refused = (
+        _refusal(found[chunk_id], selection.statuses, waiting_status)
+        if chunk_id in found
+        else _absence(connection, chunk_id)
+        for chunk_id in ids
+    )
+    return [refusal for refusal in refused if refusal]
+
+
+def _absence(connection: Connection, chunk_id: UUID) -> Refusal:
+    removed = queries.leases.is_pruned(connection, chunk_id)
+    reason = "retention has removed it" if removed else "there is no such chunk"
+    return Refusal(chunk_id, None, reason)
+
+
+def _refusal(chunk: ChunkFile, statuses: tuple[str, ...], waiting_status: str) -> Refusal | None:
+    chunk_id, status = chunk.chunk_id, chunk.status
+    if status == "ERROR" and (chunk.error_message or "").startswith(FILE_MISSING):
+        return Refusal(chunk_id, status, _BRING_BACK)
+    if status in statuses:
+        return None
+    if status == waiting_status:
+        return Refusal(chunk_id, status, f"it waits already ({status})", waits=True)
+    if status == "PRUNED":
+        return Refusal(chunk_id, status, "it is PRUNED: retention is removing it")
+    return Refusal(chunk_id, status, f"it is {status}; if it is to be processed: --status {status}")
+
+
+def requeue(
+    connection: Connection, selection: RequeueSelection, *, waiting_status: str
+) -> Iterator[list[tuple[UUID, bool]]]:
+    """Do so, in the order of the ids, yielding after each batch its ids, and whether they are
+    requeued: not what another session is just holding. `connection` must be in autocommit mode.
+
+    What fsck has given up for its missing file is passed over: a worker could not read it.
+    """
+    after = FIRST_ID
+    while batch := queries.queue.requeue_chunks(
+        connection, selection, waiting_status=waiting_status, after=after, batch=BATCH
+    ):
+        yield batch
+        after, _ = batch[-1]

@@ -1,0 +1,141 @@
+"""Removes chunks that are no longer wanted, so that at no time a row promises a file that is gone.
+
+Batch by batch: mark the rows PRUNED, which takes them out of everybody's hands; remove the files;
+delete the rows. What a crash leaves is marked, and the next run finishes it. The caller holds the
+lock of `StoredFiles`: nobody else may delete a row, and so let an upload store the chunk anew,
+while this one is still about to remove the file.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.errors import StorageUnavailable
+from ingest_api.models.retention import FIRST_ID, PrunedChunk, Selection
+from ingest_api.storage.disk.upkeep import StoredFiles
+
+MOST_CLOCK_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was removed in one step, and how many files could not be; the log says which."""
+
+    chunks: int = 0
+    bytes: int = 0
+    failed: int = 0
+
+    def __add__(self, other: "Batch") -> "Batch":
+        return Batch(
+            self.chunks + other.chunks, self.bytes + other.bytes, self.failed + other.failed
+        )
+
+
+class Refused(Exception):
+    """More would go than was meant; the message says what to do."""
+
+
+def received_before(connection: Connection, older_than: timedelta, *, force: bool) -> datetime:
+    """The time before which chunks of that age were received, by PostgreSQL's clock, which dated
+    them. Refused when a clock is wrong, or all that there is would be that old."""
+    now = queries.server.get_server_clock(connection)
+    off = abs(now - datetime.now(UTC)).total_seconds()
+    if off > MOST_CLOCK_SECONDS:
+        raise Refused(f"The clocks of this machine and of PostgreSQL are {off:.0f} s apart")
+    before, last = now - older_than, queries.devices.get_last_seen(connection)
+    if last and last < before and not force:
+        raise Refused(
+            f"No recorder was seen since {last:%Y-%m-%d %H:%M} UTC, so everything would go. Is the "
+            f"clock right? It says {now:%Y-%m-%d %H:%M}. If so, add --force"
+        )
+    return before
+
+
+def require_no_references(connection: Connection, *, cascade: bool) -> None:
+    """Refused when other tables refer to chunks, unless their rows may go with them."""
+    references = queries.files.list_references(connection)
+    blocking = [found.table_name for found in references if found.on_delete in {"a", "r"}]
+    if blocking:
+        raise Refused(
+            f"{', '.join(blocking)} refers to chunks and lets none be deleted: make its foreign "
+            "key ON DELETE CASCADE or SET NULL"
+        )
+    if references and not cascade:
+        names = ", ".join(found.table_name for found in references)
+        raise Refused(f"Rows of {names} hang on the chunks: if they may go with them, --cascade")
+
+
+def prune(
+    connection: Connection,
+    files: StoredFiles,
+    selection: Selection,
+    *,
+    batch_size: int,
+    chunks_per_second: float | None = None,
+) -> Iterator[Batch]:
+    """Remove what an earlier run has left and then what is selected, oldest first, yielding each
+    batch when it is gone for good. `connection` must be in autocommit mode.
+
+    A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
+    when that is so of all that has just been marked: then the disk is at fault.
+    """
+    while queries.files.forget_pruned(connection, batch=batch_size):
+        pass
+    seconds = 1 / chunks_per_second if chunks_per_second else 0.0
+    for chunks in _left_behind(connection, batch_size):
+        yield _remove(connection, files, chunks, seconds)
+    for chunks in _mark(connection, selection, batch_size):
+        batch = _remove(connection, files, chunks, seconds)
+        yield batch
+        if not batch.chunks:
+            raise StorageUnavailable("No file can be removed; the log says why")
+
+
+def _left_behind(connection: Connection, batch_size: int) -> Iterator[list[PrunedChunk]]:
+    after = FIRST_ID
+    while left := queries.files.list_pruned(connection, after=after, batch=batch_size):
+        after = left[-1].chunk_id
+        yield left
+
+
+def _mark(
+    connection: Connection, selection: Selection, batch_size: int
+) -> Iterator[list[PrunedChunk]]:
+    for status in selection.statuses:
+        received_from = None  # so that what is dead already is not read again and again
+        while marked := queries.files.mark_pruned(
+            connection, selection, status=status, received_from=received_from, batch=batch_size
+        ):
+            received_from = max(chunk.created_at for chunk in marked)
+            yield marked
+
+
+def _remove(
+    connection: Connection, files: StoredFiles, chunks: list[PrunedChunk], seconds_each: float
+) -> Batch:
+    """Take at least so long."""
+    started = monotonic()
+    promised = _promised_by_others(connection, chunks)
+    failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
+    removed = [chunk for chunk in chunks if chunk.file_path not in failures]
+    queries.files.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
+    size = sum(chunk.file_size_bytes for chunk in removed)
+    batch = Batch(len(removed), size, len(failures))
+    _log.info("pruned", extra=vars(batch))
+    for file_path, reason in failures.items():
+        _log.error("not removed: %s: %s", file_path, reason)
+    sleep(max(0.0, seconds_each * len(chunks) - (monotonic() - started)))
+    return batch
+
+
+def _promised_by_others(connection: Connection, chunks: list[PrunedChunk]) -> set[str]:
+    """The paths that rows name which stay. This service's have their own id in the name; only of
+    the earlier one's could two share a file."""
+    odd = [chunk.file_path for chunk in chunks if str(chunk.chunk_id) not in chunk.file_path]
+    return set(queries.files.filter_promised_paths(connection, odd)) if odd else set()

@@ -1,0 +1,1 @@
+"""HTTP: decode a request, call one use case, show the result. Never touches the disk."""

@@ -1,0 +1,66 @@
+"""Who is asking, by the bearer token (RFC 6750). Reads headers only, so that a stranger is
+refused before one byte of the body is read."""
+
+import hmac
+
+from flask import g, request
+
+from ingest_api.components import components
+from ingest_api.database import queries
+from ingest_api.errors import (
+    DeviceDisabled,
+    EmptyToken,
+    IngestError,
+    InternalNotConfigured,
+    InvalidAdminToken,
+    InvalidInternalToken,
+    InvalidScheme,
+    InvalidToken,
+    MissingToken,
+)
+from ingest_api.models.chunks import Device
+from ingest_api.tokens import hash_token
+
+
+def authenticate_device() -> Device:
+    """The device whose token the request carries; its id goes into the log line."""
+    token_hash = hash_token(_bearer_token())
+    with components().database.connection() as connection:
+        device = queries.devices.find_device_by_token(connection, token_hash)
+    if device is None:
+        raise InvalidToken
+    g.device_id = device.device_id
+    if not device.is_enabled:
+        raise DeviceDisabled
+    return device
+
+
+def require_admin() -> None:
+    """For `before_request`: pass with ADMIN_TOKEN only."""
+    _require(components().settings.admin_token, InvalidAdminToken)
+
+
+def require_internal() -> None:
+    """For `before_request`: pass with INTERNAL_TOKEN only."""
+    _require(components().settings.internal_token, InvalidInternalToken)
+
+
+def _require(expected: str, refusal: type[IngestError]) -> None:
+    if request.method == "OPTIONS":  # browsers send no token with it, and it shows nothing
+        return
+    if not expected:
+        raise InternalNotConfigured
+    if not hmac.compare_digest(_bearer_token().encode(), expected.encode()):
+        raise refusal
+
+
+def _bearer_token() -> str:
+    header = request.headers.get("Authorization", "").strip()
+    if not header:
+        raise MissingToken
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise InvalidScheme
+    if not token.strip():
+        raise EmptyToken
+    return token.strip()

@@ -1,0 +1,51 @@
+"""Devices, for those who have the admin token."""
+
+from http import HTTPStatus
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from ingest_api.components import components
+from ingest_api.database import queries
+from ingest_api.errors import DeviceNotFound
+from ingest_api.schemas.devices import DeviceChangeSchema, NewDeviceSchema, dump_device
+from ingest_api.schemas.fields import load, parse_uuid
+from ingest_api.usecases import devices
+from ingest_api.web.auth import require_admin
+from ingest_api.web.body import json_body
+
+blueprint = Blueprint("admin", __name__)
+blueprint.before_request(require_admin)
+
+
+@blueprint.post("/devices")
+def create_device() -> ResponseReturnValue:
+    values = load(NewDeviceSchema(), json_body())
+    token = values.pop("token_plain")
+    with components().database.connection() as connection:
+        device = devices.create_device(connection, token=token, **values)
+    return jsonify(dump_device(device)), HTTPStatus.CREATED
+
+
+@blueprint.get("/devices")
+def list_devices() -> ResponseReturnValue:
+    with components().database.connection() as connection:
+        found = queries.devices.list_devices(connection)
+    return jsonify([dump_device(device) for device in found])
+
+
+@blueprint.patch("/devices/<device_id>")
+def change_device(device_id: str) -> ResponseReturnValue:
+    values = load(DeviceChangeSchema(), json_body())
+    try:
+        key = parse_uuid(device_id)
+    except ValueError:
+        raise DeviceNotFound from None
+    with components().database.connection() as connection:
+        device = devices.update_device(
+            connection,
+            key,
+            is_enabled=values.get("is_enabled"),
+            token=values.get("token_plain"),
+        )
+    return jsonify(dump_device(device))

@@ -1,0 +1,154 @@
+"""Reading a request's body: strictly, in bounded memory, and once.
+
+What is in it is not known here: the form of an upload is taken apart in multipart.py.
+"""
+
+from contextlib import suppress
+from time import monotonic
+from typing import IO, Any, cast
+
+from flask import Request, Response, request
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import BadRequest as BadJson
+from werkzeug.exceptions import UnsupportedMediaType as UnsupportedJson
+from werkzeug.utils import cached_property
+
+from ingest_api.errors import (
+    BadRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    TruncatedBody,
+    UnsupportedMediaType,
+)
+from ingest_api.server.patient_socket import PatientSocket
+from ingest_api.storage.disk.storage import Incoming
+from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
+
+JSON_BYTES = 64 * 1024
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 15.0
+"""How much of a refused body is read on, if the limit is not more, so that a client that is still
+sending it gets to read the answer instead of a reset connection; and for how long, because it
+holds a thread."""
+
+
+class BodyStream:
+    """The body as it arrives: counted, limited, and never silently short."""
+
+    def __init__(self, source: IO[bytes], *, expected: int | None, limit: int) -> None:
+        self.received = 0
+        self.ended = False
+        self.broken = False  # where the next request would begin is not known
+        self._source = source
+        self._expected = expected  # Content-Length; None with chunked coding
+        self._limit = limit
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, b"" at the end. RequestTimeout, TruncatedBody, RequestTooLarge."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+        data = self._read(size)
+        self.received += len(data)
+        if self.received > self._limit:
+            raise RequestTooLarge
+        if not data:
+            self.ended = True
+            if self._expected is not None and self.received < self._expected:
+                raise TruncatedBody
+        return data
+
+    def discard(self) -> None:
+        """Read on and forget, within bounds; a client that has gone is no error here."""
+        left = max(DISCARD_BYTES, self._limit)
+        with suppress(RequestTimeout, TruncatedBody):
+            while not self.ended and left > 0:
+                data = self._read(READ_BYTES)
+                left -= len(data)
+                self.ended = not data
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._source.read(size)
+        except TimeoutError as error:
+            self.ended = self.broken = True
+            raise RequestTimeout from error
+        # gunicorn has a dozen exceptions for a bad chunk or a lost peer, of no common class.
+        except Exception as error:
+            self.ended = self.broken = True
+            raise TruncatedBody from error
+
+
+class IngestRequest(Request):
+    """A request whose body is read strictly: as an upload, or as JSON of up to JSON_BYTES."""
+
+    @cached_property
+    def stream(self) -> BodyStream:  # type: ignore[override]
+        """Replaces werkzeug's, which makes a bad request of a stall (it should be a 408)."""
+        return BodyStream(
+            self.environ["wsgi.input"],
+            expected=self.content_length,
+            limit=self.max_content_length or JSON_BYTES,
+        )
+
+    def discard_body_after(self, response: Response) -> Response:
+        """A refused client may still be sending. Answer first, so that it can stop; then read
+        on. For `after_request`."""
+        if self.stream.broken and self._connection:
+            self._connection.request.must_close = True  # and say so
+        has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
+        if has_body and not self.stream.ended:
+            response.call_on_close(self._discard_body)
+        return response
+
+    @property
+    def _connection(self) -> PatientSocket | None:
+        """None when another server than ours is serving."""
+        connection = self.environ.get("gunicorn.socket")
+        return connection if isinstance(connection, PatientSocket) else None
+
+    def _discard_body(self) -> None:
+        if connection := self._connection:
+            connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
+        self.stream.discard()
+
+    def receive_chunk(self, incoming: Incoming) -> "MultiDict[str, str]":
+        """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
+
+        FileTooLarge, UnsupportedMediaType, BadRequest, TruncatedBody, RequestTimeout,
+        ValidationFailed, and what `Incoming.write` raises.
+        """
+        # As much again for parts that a newer agent may send and this version ignores.
+        self.max_content_length = 2 * incoming.max_bytes + FORM_BYTES
+        if (self.content_length or 0) > self.max_content_length:
+            raise incoming.too_large()
+        if self.mimetype != "multipart/form-data":
+            raise UnsupportedMediaType("An upload must be multipart/form-data")
+        boundary = self.mimetype_params.get("boundary", "")
+        if not _is_boundary(boundary):
+            raise BadRequest("The multipart boundary is missing or malformed")
+        try:
+            return read_form(self.stream.read, boundary, incoming)
+        except RequestTooLarge:
+            raise incoming.too_large() from None
+
+
+def _is_boundary(text: str) -> bool:
+    """RFC 2046, section 5.1.1."""
+    return 1 <= len(text) <= 70 and text.isascii() and text.isprintable()
+
+
+def current_request() -> IngestRequest:
+    """flask.request, as the class that `create_app` makes it."""
+    return cast(IngestRequest, request)
+
+
+def json_body() -> Any:
+    """The body as JSON. UnsupportedMediaType, BadRequest, and what `BodyStream.read` raises."""
+    try:
+        return request.get_json()
+    except UnsupportedJson:
+        raise UnsupportedMediaType("The body must be application/json") from None
+    except BadJson:
+        raise BadRequest("The body is not valid JSON") from None
+    except RecursionError:
+        raise BadRequest("The JSON is nested too deeply") from None

@@ -1,0 +1,180 @@
+"""The form of an upload, taken apart as it arrives: werkzeug's decoder tells what is what, this
+module decides where it goes and what is too much. Nothing here knows what the fields mean.
+"""
+
+import re
+from collections.abc import Callable
+
+from werkzeug.datastructures import Headers, MultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import (
+    Data,
+    Epilogue,
+    Event,
+    Field,
+    File,
+    MultipartDecoder,
+    NeedData,
+    State,
+)
+
+from ingest_api.errors import BadRequest, ValidationFailed
+from ingest_api.storage.disk.storage import Incoming
+
+CHUNK_FILE = "chunk_file"
+READ_BYTES = 64 * 1024
+"""Read at a time. Each connection holds it several times: 0.5 MiB in all, and 1.3 MiB with four
+times as much, which is no faster."""
+
+FORM_BYTES = 1024 * 1024
+"""What the fields may hold together. The decoder buffers up to one READ_BYTES of file as well, and
+this is its limit too, so it must stay well above that."""
+
+HEAD_BYTES = 16 * 1024
+FORM_PARTS = 100
+
+
+def read_form(
+    read: Callable[[int], bytes], boundary: str, incoming: Incoming
+) -> "MultiDict[str, str]":
+    """Write the part `chunk_file` to `incoming`; return the fields. `read` is given how much it may
+    return, and returns b"" at the end.
+
+    BadRequest, ValidationFailed, and what `read` and `Incoming.write` raise.
+    """
+    form = _Form(incoming)
+    try:
+        decoder = _Decoder(boundary.encode())
+        decoder.open(read(READ_BYTES))
+        form.receive(decoder)
+        while data := read(READ_BYTES):
+            decoder.receive_data(data)
+            form.receive(decoder)
+        decoder.receive_data(None)
+        form.receive(decoder)
+    except RequestEntityTooLarge:
+        raise BadRequest("The form has too many parts, or too much beside the file") from None
+    except ValueError:
+        raise BadRequest("The body is not well-formed multipart/form-data") from None
+    form.require_file()
+    return MultiDict(form.fields)
+
+
+class _Form:
+    """What came so far."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.fields: list[tuple[str, str]] = []
+        self._incoming = incoming
+        self._has_file = False
+        self._name: str | None = None  # of the field that is arriving
+        self._value = b""
+        self._write: Callable[[bytes], object] = _forget
+        self._field_bytes = 0
+
+    def receive(self, decoder: MultipartDecoder) -> None:
+        """Take all that the decoder has."""
+        while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+            self._take(event)
+
+    def require_file(self) -> None:
+        if not self._has_file:
+            raise ValidationFailed(
+                f"The file part {CHUNK_FILE} is missing",
+                errors={CHUNK_FILE: ["Missing: send it as a part with a filename."]},
+            )
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Data):
+            self._write(event.data)
+            if not event.more_data and self._name is not None:
+                self.fields.append((self._name, self._value.decode(errors="replace")))
+        elif isinstance(event, Field):
+            self._name, self._value, self._write = event.name, b"", self._keep
+        elif isinstance(event, File):
+            self._name, self._write = None, self._open(event)
+
+    def _keep(self, data: bytes) -> None:
+        self._field_bytes += len(data)
+        if self._field_bytes > FORM_BYTES:
+            raise RequestEntityTooLarge
+        self._value += data
+
+    def _open(self, event: File) -> Callable[[bytes], object]:
+        """Where a file goes."""
+        if event.name != CHUNK_FILE:
+            return _forget
+        if self._has_file:
+            raise ValidationFailed(
+                f"{CHUNK_FILE} was sent more than once",
+                errors={CHUNK_FILE: ["Sent more than once."]},
+            )
+        encoding = event.headers.get("Content-Transfer-Encoding", "binary").lower()
+        if encoding not in {"binary", "8bit", "7bit"}:  # RFC 7578, section 4.7
+            raise BadRequest("The file must be sent as it is, not in a transfer encoding")
+        self._has_file = True
+        return self._incoming.write
+
+
+def _forget(data: bytes) -> None:
+    """For a file that nobody asked for."""
+
+
+class _Decoder(MultipartDecoder):
+    """werkzeug's, with delimiters as RFC 2046 has them: after CRLF.
+
+    werkzeug also takes a bare CR or LF before one, and looks at each byte of a file for it, with a
+    regular expression that it makes for each boundary. To look for the delimiter itself saves a
+    third of the processor time of an upload.
+    """
+
+    _END = re.compile(rb"--|[ \t]*\r\n")  # what follows a delimiter; `--`: the last one
+    _BEGUN = re.compile(rb"-?|[ \t]*\r?")  # as much of it as has arrived, at most
+
+    def __init__(self, boundary: bytes) -> None:
+        # Its regular expressions, none of which is used, are made for no boundary, and so once.
+        super().__init__(b"", max_form_memory_size=FORM_BYTES, max_parts=FORM_PARTS)
+        self.boundary = boundary
+        self.state = State.PART
+        self._delimiter = b"\r\n--" + boundary
+
+    def open(self, data: bytes) -> None:
+        """Receive the beginning of the body. ValueError when it is not the first delimiter."""
+        opening = b"--%b\r\n" % self.boundary
+        begin = 2 if data.startswith(b"\r\n") else 0
+        if not data.startswith(opening, begin):
+            raise ValueError("the body does not open with its boundary and CRLF")
+        self.receive_data(data)
+        del self.buffer[: begin + len(opening)]
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        """To take a head of a megabyte apart takes a quarter of a second."""
+        if len(data) > HEAD_BYTES:
+            raise RequestEntityTooLarge
+        return super()._parse_headers(data)
+
+    def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
+        """The piece of a part that is at the beginning of `data`, how much of `data` is done with,
+        and whether more of the part follows. `start`: the blank line is still before it."""
+        if start and not data.startswith(b"\r\n"):
+            raise ValueError("the head of a part does not end in CRLF")
+        begin = 2 if start else 0
+        found = data.find(self._delimiter)
+        while found >= 0:
+            after = found + len(self._delimiter)
+            if end := self._END.match(data, after):
+                self.state = State.EPILOGUE if end[0] == b"--" else State.PART
+                return _copy(data, begin, found), end.end(), False
+            if self._BEGUN.fullmatch(data, after):
+                break
+            found = data.find(self._delimiter, after)
+        if found < 0:
+            found = data.rfind(b"\r", max(begin, len(data) - len(self._delimiter)))
+        done = found if found >= 0 else len(data)
+        return _copy(data, begin, done), done, True
+
+
+def _copy(data: bytes | bytearray, begin: int, end: int) -> bytes:
+    """Once: to slice a bytearray copies already."""
+    with memoryview(data) as view:
+        return bytes(view[begin : max(begin, end)])
