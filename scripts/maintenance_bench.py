@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from local_site import Site
-from recorder_agent import Attempt, Chunk, Recorder, RecorderAgent
+from lab.recorder import Attempt, Chunk, Recorder, RecorderAgent
+from lab.service import Site
 
 from ingest_api.models.chunks import NewChunk, Recording
 from ingest_api.usecases.uploads import new_chunk

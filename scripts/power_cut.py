@@ -22,9 +22,9 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
-from local_postgres import LocalPostgres
-from local_site import Site
-from recorder_agent import Attempt, Chunk, Recorder, RecorderAgent
+from lab.postgres import LocalPostgres
+from lab.recorder import Attempt, Chunk, Recorder, RecorderAgent
+from lab.service import Site
 
 from ingest_api.server.gthread import UploadWorker
 

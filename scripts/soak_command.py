@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any
 
 import psycopg
-from local_postgres import PostgresError
-from local_site import SiteError
+from lab.postgres import PostgresError
+from lab.service import SiteError
 from option_types import above_zero, at_least, not_below_zero
 from soak_faults import FAULTS, GRACEFUL
 from soak_load import TAIL_BYTES, Habits

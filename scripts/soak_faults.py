@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
 
-from local_site import Site, children_of
+from lab.service import Site, children_of
 
 # Less and more than the service waits for PostgreSQL (USE_SECONDS in ingest_api/database/pool.py).
 FREEZE_SECONDS = (1.0, 7.0)

@@ -19,7 +19,7 @@ from random import random, randrange
 from typing import NamedTuple
 from uuid import UUID
 
-from recorder_agent import TIMEOUT_SECONDS, Attempt, Chunk, Recorder, RecorderAgent
+from lab.recorder import TIMEOUT_SECONDS, Attempt, Chunk, Recorder, RecorderAgent
 
 SPEECH = Path(__file__).resolve().parent.parent / "tests" / "data" / "speech-60s.ogg"
 TAIL_BYTES = 24  # the device and a number: no two chunks have the same bytes

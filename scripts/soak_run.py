@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_site import Site
+from lab.service import Site
 from soak_faults import FAULTS, GRACEFUL, Faults
 from soak_load import Habits, Journal, Load, Tally
 from soak_verdict import Verdict, judge

@@ -8,15 +8,37 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from local_postgres import LocalPostgres
-from local_valkey import LocalValkey
-from support import Recorder, Service
-from worker_support import EXAMPLE, Start, Worker
+from lab.postgres import LocalPostgres
+from lab.valkey import LocalValkey
+from support.recorder import Recorder
+from support.service import Service
+from support.workers import EXAMPLE, Start, Worker
 
 from ingest_api.database import migrations
 
+MARKS = {
+    "deploy": "slow",
+    "deploy/machines": "machine",
+    "faults": "slow",
+    "scripts": "slow",
+    "soak": "soak",
+}
+"""What the tests of a folder are marked as; the longest name wins."""
+
 _numbers = count(1)
 os.umask(0o022)  # the usual one: some tests look at modes
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test by its folder, unless it has a mark of its own."""
+    for item in items:
+        folder = str(item.path.parent.relative_to(Path(__file__).parent))
+        if not any(item.get_closest_marker(mark) for mark in MARKS.values()):
+            for name in sorted(MARKS, key=len, reverse=True):
+                if f"{folder}/".startswith(f"{name}/"):
+                    item.add_marker(MARKS[name])
+                    break
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 import pytest
 from bench_tools.machine import loopback_mtu
 from bench_tools.nginx import find_nginx
-from recorder_agent import Recorder
-from support import Service, clean_environ, descendants_of, eventually, is_alive
+from lab.recorder import Recorder
+from support.processes import descendants_of, eventually, is_alive
+from support.service import Service, clean_environ
 from upload_bench.load import UploadLoad
 from upload_bench.recorders import start_of
 from upload_bench.seaweedfs import find_weed

@@ -14,10 +14,10 @@ from uuid import uuid4
 import pytest
 from bench_tools.command import plan_from
 from bench_tools.machine import describe, file_system
-from local_site import Site, SiteError
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import Site, SiteError, free_port
 from soak_load import SPEECH as SPEECH_FILE
-from support import Service, free_port
+from support.service import Service
 from upload_bench import growth, memory, paced
 from upload_bench.growth_fill import QUEUED, fill
 from upload_bench.growth_plot import TITLE

@@ -13,8 +13,9 @@ from queue_bench import command
 from queue_bench.download import Case
 from queue_bench.load import Load
 from queue_bench.verdict import Verdict, judge
-from queue_support import HttpWorker, upload_chunks
-from support import Service, clean_environ, descendants_of, eventually, is_alive
+from support.leases import HttpWorker, upload_chunks
+from support.processes import descendants_of, eventually, is_alive
+from support.service import Service, clean_environ
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = str(ROOT / "scripts")

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import requests
-from support import ADMIN_TOKEN, INTERNAL_TOKEN, Service, clean_environ, eventually, free_port
+from lab.service import free_port
+from support.processes import eventually
+from support.service import ADMIN_TOKEN, INTERNAL_TOKEN, Service, clean_environ
 
 ROOT = Path(__file__).parent.parent
 FAST = ("--every=1", "--seed=7", "--json")

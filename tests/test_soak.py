@@ -11,14 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from recorder_agent import Attempt, Chunk, RecorderAgent
-from recorder_agent import Recorder as Sender
+from lab.recorder import Attempt, Chunk, RecorderAgent
+from lab.recorder import Recorder as Sender
 from soak_faults import FAULTS
 from soak_load import FIRST_START, Acknowledged, Habits
 from soak_report import facts, table
 from soak_run import Outcome, Plan, run
 from soak_verdict import judge
-from support import Service, clean_environ, descendants_of, eventually, is_alive
+from support.processes import descendants_of, eventually, is_alive
+from support.service import Service, clean_environ
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import psycopg
-from local_postgres import PostgresError
-from local_site import SiteError
+from lab.postgres import PostgresError
+from lab.service import SiteError
 
 from bench_tools.client import Refused
 

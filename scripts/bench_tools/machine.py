@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local_site import Site, children_of
+from lab.service import Site, children_of
 
 from ingest_api.settings import Settings
 

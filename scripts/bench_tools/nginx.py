@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_site import HOST, SiteError, children_of, free_port
+from lab.service import HOST, SiteError, children_of, free_port
 
 from bench_tools.programs import start
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from postgres_programs import die_with_parent
+from lab.postgres_programs import die_with_parent
 
 TIMEOUT_SECONDS = 30  # of a request, for whoever makes load
 SCRIPTS = Path(__file__).resolve().parent.parent

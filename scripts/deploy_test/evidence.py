@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from recorder_agent import Attempt, Recorder
+from lab.recorder import Attempt, Recorder
 from soak_load import Acknowledged
 from soak_verdict import Verdict, judge
 

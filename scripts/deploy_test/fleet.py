@@ -15,7 +15,7 @@ from pathlib import Path
 from random import random
 from ssl import SSLContext
 
-from recorder_agent import TIMEOUT_SECONDS, Attempt, Chunk, Recorder, RecorderAgent
+from lab.recorder import TIMEOUT_SECONDS, Attempt, Chunk, Recorder, RecorderAgent
 from soak_load import FIRST_START, SPEECH, Journal, Tally
 
 from deploy_test.report import require

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from recorder_agent import Recorder
+from lab.recorder import Recorder
 
 from deploy_test.evidence import Evidence
 from deploy_test.fleet import Fleet

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from local_site import children_of
-from postgres_programs import die_with_parent
+from lab.postgres_programs import die_with_parent
+from lab.service import children_of
 
 from deploy_test.report import Failed
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from postgres_programs import die_with_parent
-from recorder_agent import Recorder
+from lab.postgres_programs import die_with_parent
+from lab.recorder import Recorder
 
 from deploy_test.fleet import Fleet, quantile
 from deploy_test.lab import Lab

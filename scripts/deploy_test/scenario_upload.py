@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 
-from recorder_agent import Chunk, Recorder, RecorderAgent
+from lab.recorder import Chunk, Recorder, RecorderAgent
 from soak_load import FIRST_START, SPEECH
 
 from deploy_test.lab import Lab

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from recorder_agent import Recorder, connect
+from lab.recorder import Recorder, connect
 
 from deploy_test.checkout import copy_checkout
 from deploy_test.machine import Machine

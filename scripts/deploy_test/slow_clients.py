@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from recorder_agent import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
+from lab.recorder import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
 from soak_load import FIRST_START, SPEECH
 
 BYTES_A_SECOND = 1000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from random import Random
 
-from recorder_agent import TIMEOUT_SECONDS, Attempt, Chunk, RecorderAgent, connect
+from lab.recorder import TIMEOUT_SECONDS, Attempt, Chunk, RecorderAgent, connect
 from soak_load import HungUp
 
 from fleet.device import Device, Recording

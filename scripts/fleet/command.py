@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Any
 
 import psycopg
-from local_postgres import PostgresError
-from local_site import SiteError
+from lab.postgres import PostgresError
+from lab.service import SiteError
 from option_types import above_zero, at_least, share
 
 from fleet.endpoint import Endpoint, FleetError

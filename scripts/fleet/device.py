@@ -12,7 +12,7 @@ from datetime import datetime
 from random import Random
 from typing import NamedTuple
 
-from recorder_agent import Chunk, Recorder
+from lab.recorder import Chunk, Recorder
 
 from fleet.clock import DeviceClock, Fault
 from fleet.plan import Plan

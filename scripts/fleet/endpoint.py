@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from recorder_agent import connect
+from lab.recorder import connect
 
 from ingest_api.settings import is_loopback
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench_tools.machine import SERVING
-from local_site import Site
+from lab.service import Site
 
 from fleet.endpoint import Api, Endpoint, FleetError
 from fleet.sound import Sound

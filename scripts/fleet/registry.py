@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID, uuid4
 
-from recorder_agent import Recorder
+from lab.recorder import Recorder
 
 from fleet.endpoint import API, Api, FleetError
 from ingest_api.tokens import generate_token

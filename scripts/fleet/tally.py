@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
-from recorder_agent import Attempt, Recorder
+from lab.recorder import Attempt, Recorder
 from soak_load import Journal, Tally
 
 from fleet.device import Recording

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from recorder_agent import RecorderAgent
+from lab.recorder import RecorderAgent
 from soak_load import Acknowledged
 
 from fleet.endpoint import API, Api, Endpoint, FleetError

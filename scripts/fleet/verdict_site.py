@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 from soak_verdict import judge
 
 from fleet.tally import FleetTally

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bench_tools.client import ApiClient
 from bench_tools.machine import milliseconds
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 
 from ingest_api.database.pool import Connection, Database, statement
 from ingest_api.models.queue import Claim

@@ -26,7 +26,7 @@ from bench_tools.machine import (
 )
 from bench_tools.nginx import Nginx, serving
 from bench_tools.programs import generator
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 
 from ingest_api.tokens import generate_token
 from queue_bench.load import Load, Round

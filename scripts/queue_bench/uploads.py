@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
-from local_site import Site
-from recorder_agent import Chunk, RecorderAgent
+from lab.recorder import Chunk, RecorderAgent
+from lab.service import Site
 from soak_load import FIRST_START, SPEECH
 
 RECORDERS = 20

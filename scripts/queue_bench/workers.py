@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bench_tools.machine import SERVING, loopback_mtu, milliseconds
 from bench_tools.programs import python, start
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 
 from ingest_api.tokens import generate_token
 from queue_bench.uploads import Uploads

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tools.machine import SERVING, loopback_mtu
-from local_site import Site
+from lab.service import Site
 from option_types import above_zero, at_least, numbers_at_least
 
 from ingest_api.tokens import generate_token

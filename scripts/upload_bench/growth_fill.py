@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 from psycopg import sql
 
 from ingest_api.database.pool import Connection

@@ -19,8 +19,8 @@ from typing import Any
 
 from bench_tools.client import ApiClient
 from bench_tools.machine import SETTLING_SECONDS, postgres_cpu, service_cpu
-from local_site import Site, SiteError
-from recorder_agent import UPLOAD_PATH, Chunk, Recorder, connect, upload_body, upload_headers
+from lab.recorder import UPLOAD_PATH, Chunk, Recorder, connect, upload_body, upload_headers
+from lab.service import Site, SiteError
 
 from upload_bench.contender import empty_files
 from upload_bench.load import Round, UploadLoad

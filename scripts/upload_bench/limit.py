@@ -13,8 +13,8 @@ from typing import Any
 
 from bench_tools.machine import cpu_seconds
 from bench_tools.programs import python, start
-from local_site import Site, SiteError
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import Site, SiteError
 from soak_load import SPEECH
 
 from upload_bench.contender import empty_files

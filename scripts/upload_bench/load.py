@@ -14,7 +14,7 @@ from typing import Any
 
 from bench_tools.machine import milliseconds
 from bench_tools.programs import generator, outputs_of, python, wrk
-from recorder_agent import Recorder
+from lab.recorder import Recorder
 from soak_load import SPEECH
 
 from upload_bench.recorders import first_start

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tools.machine import MIB, SERVING, loopback_mtu, peak_rss_bytes, pss_bytes, reset_peak
-from local_site import Site, children_of
+from lab.service import Site, children_of
 from option_types import above_zero, at_least
 from soak_load import SPEECH
 

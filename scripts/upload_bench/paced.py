@@ -30,7 +30,7 @@ from bench_tools.machine import (
     pss_bytes,
     service_cpu,
 )
-from local_site import Site, SiteError
+from lab.service import Site, SiteError
 from option_types import above_zero, at_least
 from soak_load import SPEECH
 

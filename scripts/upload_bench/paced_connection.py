@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
-from recorder_agent import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
+from lab.recorder import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
 
 ACCEPTED = "200"
 CLOSED = "the service closed the connection"

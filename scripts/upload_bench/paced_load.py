@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from recorder_agent import TIMEOUT_SECONDS, Recorder
+from lab.recorder import TIMEOUT_SECONDS, Recorder
 
 from upload_bench.paced_connection import ACCEPTED, DeviceConnection, Poller
 

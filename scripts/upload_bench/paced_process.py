@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench_tools.programs import python, start
-from local_site import SiteError
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import SiteError
 
 from upload_bench.paced_load import Job
 

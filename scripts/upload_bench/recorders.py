@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from local_site import Site
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import Site
 
 from ingest_api.tokens import generate_token, hash_token
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from recorder_agent import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
+from lab.recorder import UPLOAD_PATH, Chunk, Recorder, upload_body, upload_headers
 from soak_load import SPEECH
 
 from upload_bench.recorders import CHUNK_SECONDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from local_site import Site
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import Site
 
 
 class Rows:

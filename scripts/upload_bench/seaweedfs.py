@@ -18,8 +18,8 @@ from pathlib import Path
 
 from bench_tools.machine import cpu_seconds
 from bench_tools.programs import start
-from local_site import HOST, SiteError, free_port
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import HOST, SiteError, free_port
 from soak_load import SPEECH
 
 from upload_bench.contender import HttpLoad

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench_tools.machine import service_cpu
-from local_site import Site
-from recorder_agent import Recorder
+from lab.recorder import Recorder
+from lab.service import Site
 
 from upload_bench.contender import HttpLoad, empty_files
 from upload_bench.load import Round, UploadLoad

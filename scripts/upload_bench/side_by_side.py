@@ -28,9 +28,9 @@ from bench_tools.machine import (
     reset_peak,
 )
 from bench_tools.programs import generator
-from local_site import Site, SiteError
+from lab.recorder import Recorder
+from lab.service import Site, SiteError
 from option_types import above_zero, at_least
-from recorder_agent import Recorder
 
 from upload_bench import figures, report
 from upload_bench.contender import Contender

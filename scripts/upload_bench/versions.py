@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from bench_tools.nginx import find_nginx
-from local_site import Site
+from lab.service import Site
 
 from upload_bench.seaweedfs import find_weed
 

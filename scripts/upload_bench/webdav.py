@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench_tools.machine import cpu_seconds
 from bench_tools.nginx import Nginx, find_nginx, serving, takes_uploads
-from recorder_agent import Recorder
+from lab.recorder import Recorder
 
 from upload_bench.contender import HttpLoad, empty_files
 from upload_bench.load import Load, Round

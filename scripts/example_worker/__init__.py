@@ -1,0 +1,1 @@
+"""A complete small worker, to be copied."""

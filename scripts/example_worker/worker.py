@@ -1,0 +1,163 @@
+"""The worker behind `scripts/example-worker`: a complete small one, made to be copied.
+
+Three parts: what a worker says to the service (api.py), where its chunks come from
+(sources.py), and here the processing. To make it yours, replace `measure`.
+
+What does not belong here: anything of the service. A worker needs its URL and a token, no more.
+"""
+
+import argparse
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from mutagen.oggopus import OggOpus
+
+from example_worker.api import MAY_PASS, Api, Chunk, Refused, Stop, complain, describe, growing
+from example_worker.sources import Queue, Source, Stream
+
+Process = Callable[[Path, Chunk], str]
+
+
+def measure(file: Path, chunk: Chunk) -> str:
+    """The processing: returns what is to be printed. An OSError is taken for something that may
+    pass, any other exception for something that will not.
+
+    It has to end by itself: as long as it runs, the lease is renewed. Keep what it finds out before
+    it returns, under the chunk's id: a chunk is processed twice when the report on it gets lost.
+    """
+    info: Any = OggOpus(file).info  # type: ignore[no-untyped-call]
+    return f"{info.length:.2f} s, told {chunk.duration_sec} s"
+
+
+def main(process: Process = measure) -> None:
+    """Take chunks and process them until a signal comes; with --drain, until nothing waits."""
+    options = _options()
+    stop = Stop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop.ask)
+    token, worker, lease_sec = _token(), options.worker, options.lease_sec
+    api = Api(options.url, token, stop, worker=worker, lease_sec=lease_sec)
+    try:
+        source = _source(options, api, stop)
+        _work(source, api, stop, process, drain=options.drain)
+    except Refused as refused:
+        sys.exit(f"{options.url}: {describe(refused)}{_HINTS.get(refused.status, '')}")
+    except MAY_PASS:
+        if not stop.asked:
+            raise
+
+
+_HINTS = {
+    401: ". INTERNAL_TOKEN has to be the one that the service was started with",
+    404: ". Is --url that of the service?",
+}
+
+
+def _source(options: argparse.Namespace, api: Api, stop: Stop) -> Source:
+    if options.redis:
+        try:
+            return Stream(options.redis, api, stop, queue_seconds=0 if options.drain else 30)
+        except ValueError as error:
+            sys.exit(f"--redis: {error}")
+    return Queue(api, stop, options.limit or 1, options.point)
+
+
+def _work(source: Source, api: Api, stop: Stop, process: Process, *, drain: bool) -> None:
+    failures = 0
+    while not stop.asked:
+        idle = True
+        for job in source.jobs():
+            idle = False
+            status = _settle(job.chunk, api, stop, process)
+            if status in {"DONE", "ERROR"}:
+                job.over()
+            failures = failures + 1 if status == "QUEUED" else 0
+            if failures:  # a full disk, say: haste would only use up the chunk's attempts
+                stop.wait(growing(failures))
+        if idle and drain:
+            complain("nothing waits any more")
+            return
+
+
+def _settle(chunk: Chunk, api: Api, stop: Stop, process: Process) -> str:
+    """The chunk's status when this worker is through with it; none when it is another's by then."""
+    try:
+        if stop.asked:
+            return api.error(chunk, "the worker was stopped before it began", retry=True)
+        return _process(chunk, api, process)
+    except Refused as refused:
+        if refused.code not in {"lease_lost", "chunk_not_found", "chunk_pruned"}:
+            raise
+        complain(f"{chunk.chunk_id} is dropped ({describe(refused)})")
+    except MAY_PASS as error:
+        complain(f"{chunk.chunk_id} is left to the end of its lease ({describe(error)})")
+    return ""
+
+
+def _process(chunk: Chunk, api: Api, process: Process) -> str:
+    began = time.monotonic()
+    try:
+        with tempfile.NamedTemporaryFile(suffix=".ogg") as file:
+            api.download(chunk, file)
+            result = process(Path(file.name), chunk)
+    except Exception as error:
+        status = api.error(chunk, describe(error), retry=isinstance(error, OSError))
+        print(f"{chunk.chunk_id} {status}: {describe(error)}", flush=True)
+    else:
+        status = api.done(chunk)
+        spent = 1000 * (time.monotonic() - began)
+        print(f"{chunk.chunk_id} {status}: {result}, in {spent:.0f} ms", flush=True)
+    return status
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="example-worker",
+        description="Reads the real duration of each chunk that waits. The token is INTERNAL_TOKEN "
+        "in the environment, or in the file that INTERNAL_TOKEN_FILE names.",
+    )
+    add = parser.add_argument
+    add("--url", type=_url, default="http://127.0.0.1:8000", help="of the service (%(default)s)")
+    add("--redis", nargs="?", const=os.environ.get("REDIS_URL") or "redis://localhost:6379/0",
+        help="take chunks from the stream; without a URL: that in REDIS_URL")  # fmt: skip
+    add("--worker", default=f"{socket.gethostname()}:{os.getpid()}", help="name (%(default)s)")
+    add("--limit", type=int, help="chunks at a time, from the queue; 1 to 100 (1)")
+    add("--lease-sec", type=int, default=300, help="1 to 86400 (%(default)s); renewed meanwhile")
+    add("--point", type=UUID, help="only chunks of this point, from the queue")
+    add("--drain", action="store_true", help="end when nothing waits any more")
+    options = parser.parse_args()
+    if options.redis is not None and (options.point or options.limit):
+        parser.error("--point and --limit are for the queue: a stream tells whoever asks first")
+    return options
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise argparse.ArgumentTypeError("must be like https://ingest.example:8000")
+    return text.rstrip("/")
+
+
+def _token() -> str:
+    file = os.environ.get("INTERNAL_TOKEN_FILE")
+    try:
+        token = (Path(file).read_text() if file else os.environ.get("INTERNAL_TOKEN", "")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"INTERNAL_TOKEN_FILE cannot be read: {error}")
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        sys.exit(
+            "Set INTERNAL_TOKEN to the service's, or INTERNAL_TOKEN_FILE to a file that has it"
+        )
+    return token
+
+
+if __name__ == "__main__":
+    main()

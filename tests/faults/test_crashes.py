@@ -1,0 +1,112 @@
+"""kill -9 at every step of an upload; then the same upload again: one row, one file, 200."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+from support.processes import eventually
+from support.recorder import SPEECH, Recorder
+from support.service import Service
+
+from ingest_api.failpoints import Failpoint
+
+TIMES = 20
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory, new_database: Callable[..., str]) -> Iterator[Service]:
+    """A service whose workers die on demand."""
+    folder = tmp_path_factory.mktemp("mortal")
+    service = Service(
+        folder,
+        new_database(),
+        CRASH_AT=str(folder / "crash-at"),
+        GUNICORN_CMD_ARGS="--worker-class=support.crashing_worker.CrashingWorker",
+        PYTHONPATH=str(Path(__file__).parents[1]),
+    ).start()
+    yield service
+    assert service.stop() == 0
+
+
+def _crash_at(service: Service, step: Failpoint, recorder: Recorder, data: bytes) -> None:
+    order = service.folder / "crash-at"
+    order.write_text(step)
+    with pytest.raises(requests.ConnectionError):
+        service.upload(recorder, data)
+    assert not order.exists()
+
+
+def _assert_stored_once(service: Service, recorder: Recorder, data: bytes) -> None:
+    [row] = service.rows(recorder)
+    [file] = service.files(recorder)
+    assert file == service.storage / row["file_path"]
+    assert file.read_bytes() == data
+    assert file.stat().st_nlink <= 2  # a temporary name may be left
+
+
+@pytest.mark.parametrize("step", list(Failpoint))
+def test_an_upload_that_died_is_completed_by_the_next_try(mortal: Service, step: Failpoint) -> None:
+    for number in range(TIMES):
+        recorder = mortal.recorder()  # in a place of its own, so that folders are made
+        data = SPEECH + b"%d" % number
+        _crash_at(mortal, step, recorder, data)
+        for row in mortal.rows(recorder):  # at no time does a row point at nothing
+            assert (mortal.storage / row["file_path"]).read_bytes() == data
+        again = mortal.upload(recorder, data)
+        assert again.status_code == 200
+        assert again.json()["duplicate"] is (step in {"committed", "cleaned", "answering"})
+        _assert_stored_once(mortal, recorder, data)
+
+
+def test_a_replay_that_dies_harms_nothing(mortal: Service) -> None:
+    recorder = mortal.recorder()
+    assert mortal.upload(recorder).status_code == 200
+    for step in set(Failpoint) - {Failpoint.FOLDER_MADE}:
+        _crash_at(mortal, step, recorder, SPEECH)
+        _assert_stored_once(mortal, recorder, SPEECH)
+    assert mortal.upload(recorder).json()["duplicate"] is True
+
+
+@pytest.fixture
+def slow_commit(mortal: Service) -> Iterator[None]:
+    """Each insert of a chunk is done at once and takes a moment to commit."""
+    with mortal.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
+        )
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER pause AFTER INSERT ON audio_chunks DEFERRABLE "
+            "INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pause()"
+        )
+        yield
+        connection.execute("DROP FUNCTION pause() CASCADE")
+
+
+def _is_committing(connection: psycopg.Connection) -> bool:
+    query = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'
+            AND query LIKE '-- Record a chunk%'
+    """
+    return connection.execute(query).rowcount > 0
+
+
+@pytest.mark.usefixtures("slow_commit")
+def test_a_worker_dies_between_its_insert_and_the_commit(mortal: Service) -> None:
+    with mortal.connect() as connection, ThreadPoolExecutor() as pool:
+        for _ in range(TIMES):
+            recorder = mortal.recorder()
+            upload = pool.submit(mortal.upload, recorder)
+            eventually(lambda: _is_committing(connection))
+            for pid in mortal.workers():
+                os.kill(pid, signal.SIGKILL)
+            with pytest.raises(requests.ConnectionError):
+                upload.result()
+            assert mortal.upload(recorder).status_code == 200
+            _assert_stored_once(mortal, recorder, SPEECH)

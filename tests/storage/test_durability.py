@@ -1,0 +1,214 @@
+"""200 means: synced, named, synced again, committed. The order of these steps, as taken."""
+
+import math
+import os
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from lab.postgres import LocalPostgres
+from support.recorder import SPEECH, Recorder
+from support.service import Service, flask_ingest
+from werkzeug.datastructures import MultiDict
+
+from ingest_api.database.pool import Database, connect
+from ingest_api.models.chunks import Recording
+from ingest_api.models.retention import ChunkFile
+from ingest_api.schemas.uploads import load_recording
+from ingest_api.settings import Settings
+from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders
+from ingest_api.storage.disk.storage import DiskStorage
+from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.usecases import devices, uploads
+
+
+def _settings(tmp_path: Any, database_url: str) -> Settings:
+    return Settings.from_environ(
+        {"DATABASE_URL": database_url, "AUDIO_STORAGE_DIR": str(tmp_path), "MIN_FREE_BYTES": "0"}
+    )
+
+
+def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
+    with connect(settings) as connection:
+        device = devices.create_device(
+            connection,
+            device_id=uuid4(),
+            point_id=uuid4(),
+            register_id=uuid4(),
+            token="a-token-of-a-test",
+        )
+    recorder = Recorder(device, "a-token-of-a-test")
+    return recorder, load_recording(MultiDict(recorder.form()), None)
+
+
+def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url: str) -> None:
+    settings = _settings(tmp_path, database_url)
+    recorder, recording = _recorder(settings)
+    storage, database = DiskStorage(settings), Database(settings)
+    steps: list[str] = []
+
+    def observe(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and function in (os.fsync, os.link):
+            steps.append(f"{function.__name__} in {frame.f_code.co_qualname}")
+        if event == "c_return" and function in (os.fsync, os.link):
+            steps.append("done")
+        if event == "call" and frame.f_code.co_qualname == "insert_chunk":
+            steps.append("insert_chunk")
+
+    try:
+        with storage.incoming() as incoming:
+            incoming.write(SPEECH)
+            sys.setprofile(observe)
+            uploads.accept_chunk(
+                *(recorder.device, recording, incoming),
+                storage=storage,
+                database=database,
+                waiting_status="QUEUED",
+            )
+            sys.setprofile(None)
+    finally:
+        sys.setprofile(None)
+        database.close()
+    entries = ["fsync in sync_folder", "done"] * 5  # of audio, point, register, day, hour
+    assert steps == [
+        "fsync in Incoming.sync",
+        "done",
+        "link in Incoming.link",
+        "link in Incoming.link",  # now that the folders are there
+        "done",
+        *entries,
+        "fsync in sync_folder",
+        "done",
+        "insert_chunk",
+    ]
+    assert (tmp_path / uploads.file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
+
+
+def _only_id(settings: Settings) -> Any:
+    with connect(settings) as connection:
+        return connection.execute("SELECT chunk_id FROM audio_chunks").fetchone()[0]
+
+
+def test_an_upload_is_two_statements_and_one_commit(start_service, tmp_path: Any) -> None:
+    with LocalPostgres(
+        tmp_path, settings={"log_statement": "all", "autovacuum": "off"}
+    ) as postgres:
+        assert flask_ingest(postgres.url(), "migrate").returncode == 0
+        service = start_service(postgres.url(), WORKERS="1")
+        recorder = service.recorder()
+        service.upload(recorder, b"so that the connection is open")
+        log = tmp_path / "postgres.log"
+        before = log.stat().st_size
+        committed = _commits(postgres)
+        assert service.upload(recorder, b"the upload to look at").status_code == 200
+        with log.open("rb") as file:
+            file.seek(before)
+            lines = [line for line in file.read().decode().splitlines() if " LOG: " in line]
+        statements = [line for line in lines if "the test's own" not in line]
+        assert len(statements) == 2, statements
+        assert "-- The device that a bearer token belongs to" in statements[0]
+        assert "-- Record a chunk" in statements[1]
+        # Of the two transactions only one wrote: the other has no commit record.
+        assert _commits(postgres) - committed == 1
+
+
+def _commits(postgres: LocalPostgres) -> int:
+    """Transactions that were given an id, that is, that changed something."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- the test's own"
+        ).fetchone()
+        return row[0]
+
+
+def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
+    start_service,
+) -> None:
+    service = start_service()
+    recorder = service.recorder()
+    with service.connect() as connection:
+        connection.execute(
+            "ALTER TABLE audio_chunks ADD CONSTRAINT refuse CHECK (channels > 1) NOT VALID"
+        )
+        assert service.upload(recorder).status_code == 500
+        assert len(service.files(recorder)) == 1  # without a row: harmless
+        connection.execute("ALTER TABLE audio_chunks DROP CONSTRAINT refuse")
+    answer = service.upload(recorder).json()
+    assert answer["duplicate"] is False
+    assert service.files(recorder) == [service.storage / answer["stored_path"]]
+    assert len(service.rows(recorder)) == 1
+
+
+def test_what_fsck_moves_goes_to_durable_folders(tmp_path: Path) -> None:
+    files = StoredFiles(tmp_path)
+    (tmp_path / "audio/a").mkdir(parents=True)
+    (tmp_path / "audio/a/b.ogg").write_bytes(b"1")
+    steps: list[str] = []
+
+    def observe(frame: FrameType, event: str, function: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "sync_folder":
+            steps.append(str(frame.f_locals["folder"].relative_to(tmp_path)))
+        elif event == "c_call" and function in (os.link, os.rename, os.unlink):
+            steps.append(function.__name__)
+
+    sys.setprofile(observe)
+    try:
+        aside = files.set_aside("audio/a/b.ogg", grace=-1)
+        (tmp_path / "audio/a").rmdir()
+        (tmp_path / "audio").rmdir()
+        row = ChunkFile(uuid4(), "audio/a/b.ogg", 1, sha256(b"1").digest(), "ERROR", "missing")
+        assert files.put_back(row) == aside
+    finally:
+        sys.setprofile(None)
+    assert aside
+    run = str(Path(aside).parents[2])
+    into = [".", ".lost+found", run, f"{run}/audio"]
+    assert steps == [*into, "rename", ".", "audio", "link", "audio/a", "unlink"]
+    assert (tmp_path / "audio/a/b.ogg").read_bytes() == b"1"
+
+
+def test_the_folders_it_remembers_are_bounded(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders._remembered_until = math.inf
+    remembered = folders.durable(datetime.now(UTC))
+    remembered.update(str(number) for number in range(REMEMBERED_FOLDERS - 1))
+    assert folders.durable(datetime.now(UTC)) is remembered
+    remembered.add("one more")
+    assert folders.durable(datetime.now(UTC)) == set()
+
+
+def test_a_folder_that_is_removed_takes_what_is_remembered_with_it(tmp_path: Path) -> None:
+    """Whoever finds one missing cannot know which others are; those that are there are synced."""
+    folders, now = Folders(tmp_path), datetime.now(UTC)
+    durable = folders.durable(now)
+    for hour in (tmp_path / "audio/day/10", tmp_path / "audio/day/11"):
+        folders.make(hour, durable)
+        folders.settle(hour, durable)
+    assert len(durable) == 4  # a new hour forgets none of the others
+    (tmp_path / "audio/day/11").rmdir()
+    (tmp_path / "audio/day/10").rmdir()
+    (tmp_path / "audio/day").rmdir()
+    folders.make(tmp_path / "audio/day/12", durable)
+    assert (tmp_path / "audio/day/12").is_dir()
+    assert folders.durable(now) == set()
+
+
+def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Any, database_url: str) -> None:
+    storage = DiskStorage(_settings(tmp_path / "a" / "b", database_url))
+    storage.prepare()
+    storage.prepare()
+    storage.probe()
+    assert oct((tmp_path / "a" / "b").stat().st_mode & 0o777) == "0o750"
+
+
+def test_stored_files_are_for_the_owner_and_the_group(service: Service) -> None:
+    recorder = service.recorder()
+    service.upload(recorder)
+    [file] = service.files(recorder)
+    assert oct(file.stat().st_mode & 0o777) == "0o640"
+    assert file.stat().st_nlink == 1

@@ -1,0 +1,1 @@
+"""What tests share: a service, devices, workers, backups, and processes to break them with."""
