@@ -6,10 +6,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ingest_api.app import prepare_to_serve
 from ingest_api.components import EXTENSION
 from ingest_api.database.migrations import SchemaError
 from ingest_api.logs import logging_config
+from ingest_api.server.startup import prepare_to_serve
 from ingest_api.settings import Settings, SettingsError
 
 try:

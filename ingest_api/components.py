@@ -5,6 +5,7 @@ from typing import cast
 
 from flask import current_app
 
+from ingest_api.database.migrations import refuse_old_schema
 from ingest_api.database.pool import Database
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.storage import DiskStorage
@@ -23,6 +24,19 @@ class Components:
     files: StoredFiles
     leases: Leases
     announcer: Announcer | None  # None: chunks are not announced in Redis
+
+    @classmethod
+    def build(cls, settings: Settings) -> "Components":
+        """Build every part from the settings; connects to nothing yet."""
+        database = Database(settings, configure=refuse_old_schema)
+        return cls(
+            settings=settings,
+            database=database,
+            storage=DiskStorage(settings),
+            files=StoredFiles(settings.audio_storage_dir),
+            leases=Leases(database, max_attempts=settings.max_attempts),
+            announcer=Announcer(settings) if settings.queue_backend == "redis" else None,
+        )
 
 
 def components() -> Components:

@@ -5,7 +5,7 @@ of the contract (README, "Errors"): existing tooling looks for them.
 """
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class IngestError(Exception):
@@ -115,3 +115,18 @@ class StorageUnavailable(IngestError, status=503, code="storage_unavailable", re
                          message="The storage cannot be written; try again"): ...
 class StorageFull(IngestError, status=507, code="storage_full", retryable=True,
                   message="The storage is full; try again later"): ...
+
+
+def document(
+    status: HTTPStatus, code: str, detail: str, *, retryable: bool, request_id: str
+) -> dict[str, Any]:
+    """The members that every problem has."""
+    return {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+        "request_id": request_id,
+    }

@@ -19,8 +19,9 @@ from typing import BinaryIO
 from ingest_api.backups.manifest import BackupError
 from ingest_api.errors import StorageUnavailable
 from ingest_api.models.backups import ListedFile
-from ingest_api.storage.disk.storage import FILE_MODE, RECORDINGS
+from ingest_api.storage.disk.temporary import FILE_MODE
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.layout import RECORDINGS
 
 TEMPORARY = "copy-"  # how the names begin under which files are written
 THREADS = 4  # so that several files share a flush of the disk

@@ -31,6 +31,7 @@ from time import sleep
 from ingest_api.backups.manifest import BackupError, sha256_of, sync
 from ingest_api.models.backups import BackupSummary
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.units import megabytes
 
 MARKER, PARTIAL = ".ingest-backup", ".partial"
 DUMP, FILES, MISSING, SUMMARY = "database.dump", "files", "missing", "backup.json"
@@ -176,10 +177,6 @@ def write_summary(path: Path, summary: BackupSummary) -> None:
 def time_of(path: Path) -> datetime:
     """The moment that a backup shows."""
     return datetime.strptime(path.stem, _TIME).replace(tzinfo=UTC)
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 def _strip(partial: Path) -> None:

@@ -23,8 +23,8 @@ from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import ListedFile
 from ingest_api.storage.disk.folders import FOLDER_MODE
-from ingest_api.storage.disk.storage import INCOMING
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.layout import INCOMING
 
 
 class Restore:

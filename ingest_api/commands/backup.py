@@ -13,22 +13,18 @@ from pathlib import Path
 import click
 
 from ingest_api.backups.create import NewBackup
-from ingest_api.backups.folder import (
-    MISSING,
-    SETTINGS,
-    BackupFolder,
-    megabytes,
-    read_summary,
-    require_room,
-)
+from ingest_api.backups.folder import MISSING, SETTINGS, BackupFolder, read_summary, require_room
 from ingest_api.backups.keep import Removed, keep
 from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
-from ingest_api.commands.context import as_json_option, database, progress_bar, stored_files
+from ingest_api.commands.context import database, stored_files
+from ingest_api.commands.output import progress_bar
+from ingest_api.commands.parameters import as_json_option
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import BackupSummary
 from ingest_api.settings import Settings
+from ingest_api.units import megabytes
 
 Made = tuple[Path, BackupSummary]
 

@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 import click
 
-from ingest_api.commands.context import as_json_option
-from ingest_api.doctor import Finding, Level, diagnose
+from ingest_api.commands.parameters import as_json_option
+from ingest_api.doctor import diagnose
+from ingest_api.doctor.findings import Finding, Level
 
 
 @click.command()

@@ -10,16 +10,9 @@ from time import monotonic
 
 import click
 
-from ingest_api.commands.context import (
-    CouldNotRun,
-    DurationParameter,
-    as_json_option,
-    database,
-    printable,
-    progress_bar,
-    require_schema,
-    stored_files,
-)
+from ingest_api.commands.context import CouldNotRun, database, require_schema, stored_files
+from ingest_api.commands.output import printable, progress_bar
+from ingest_api.commands.parameters import DurationParameter, as_json_option
 from ingest_api.database import queries
 from ingest_api.settings import Settings
 from ingest_api.usecases.fsck import Check, Discrepancy, Kind

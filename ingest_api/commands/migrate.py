@@ -4,7 +4,8 @@ import json
 
 import click
 
-from ingest_api.commands.context import as_json_option, database
+from ingest_api.commands.context import database
+from ingest_api.commands.parameters import as_json_option
 from ingest_api.database import migrations
 from ingest_api.database.pool import Connection
 

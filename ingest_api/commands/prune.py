@@ -12,17 +12,14 @@ from uuid import UUID
 
 import click
 
-from ingest_api.commands.context import (
+from ingest_api.commands.context import database, require_known, require_schema, stored_files
+from ingest_api.commands.output import progress_bar
+from ingest_api.commands.parameters import (
     STATUSES,
     DurationParameter,
     as_json_option,
-    database,
-    progress_bar,
-    require_known,
     require_order,
-    require_schema,
     scope_options,
-    stored_files,
 )
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
@@ -30,6 +27,7 @@ from ingest_api.logs import logging_config
 from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.units import megabytes
 from ingest_api.usecases import retention
 
 ALL = "ALL"
@@ -204,7 +202,7 @@ def _show_removed(
         totals = vars(removed) | {"seconds": round(seconds, 1)}
         click.echo(json.dumps({"removed": totals, "kept": [vars(count) for count in kept]}))
         return
-    click.echo(f"removed {removed.chunks} chunks ({_megabytes(removed.bytes)}) in {seconds:.1f} s")
+    click.echo(f"removed {removed.chunks} chunks ({megabytes(removed.bytes)}) in {seconds:.1f} s")
     if kept:
         click.echo(f"kept {_total(kept)}; see --status")
     if removed.failed:
@@ -214,9 +212,5 @@ def _show_removed(
 def _total(counts: list[StatusCount]) -> str:
     chunks = sum(count.chunks for count in counts)
     statuses = ", ".join(f"{count.chunks} {count.status}" for count in counts)
-    size = _megabytes(sum(count.bytes for count in counts))
+    size = megabytes(sum(count.bytes for count in counts))
     return f"{chunks} chunks ({size})" + (f": {statuses}" if statuses else "")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

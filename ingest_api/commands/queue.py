@@ -2,9 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from time import sleep
 from typing import Any
@@ -12,53 +10,16 @@ from typing import Any
 import click
 from psycopg import IsolationLevel
 
-from ingest_api.commands.context import age, as_json_option, database, printable, require_schema
-from ingest_api.database import queries
+from ingest_api.commands.context import database, require_schema
+from ingest_api.commands.output import columns, printable
+from ingest_api.commands.parameters import as_json_option
 from ingest_api.database.pool import Connection
-from ingest_api.models.queue import QueueState, QueueWorker
+from ingest_api.models.queue import QueueState
 from ingest_api.schemas.fields import rfc3339
+from ingest_api.units import age
+from ingest_api.usecases.queue_state import COUNTABLE, WAITING, QueueSnapshot, look
 
-COUNTABLE = 100_000
-"""How many finished chunks of each status are counted; there may be many more, and looking at the
-queue must not become slower by that."""
-
-_WAITING = ("UPLOADED", "QUEUED")
 _DEFAULT_SECONDS = 2
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """The queue at one moment."""
-
-    at: datetime
-    states: dict[str, QueueState]
-    workers: list[QueueWorker]
-
-    @property
-    def waiting(self) -> int:
-        return sum(self.states[status].chunks for status in _WAITING)
-
-    @property
-    def last_hour(self) -> dict[str, int]:
-        return {
-            "received": sum(state.received for state in self.states.values()),
-            "done": sum(worker.done for worker in self.workers),
-            "error": sum(worker.error for worker in self.workers),
-        }
-
-    @property
-    def growth(self) -> int:
-        """By how many chunks an hour."""
-        hour = self.last_hour
-        return hour["received"] - hour["done"] - hour["error"]
-
-    @property
-    def empty_in_seconds(self) -> float | None:
-        """None: it does not shrink."""
-        return self.waiting / -self.growth * 3600 if self.growth < 0 else None
-
-    def seconds_since(self, instant: datetime | None) -> float | None:
-        return None if instant is None else max(0.0, (self.at - instant).total_seconds())
 
 
 @click.command()
@@ -93,14 +54,14 @@ def queue(watch: bool, every: int | None, as_json: bool) -> None:
         if watch:
             _watch(connection, every or _DEFAULT_SECONDS, as_json)
         else:
-            click.echo(_told(_look(connection), as_json))
+            click.echo(_told(look(connection), as_json))
 
 
 def _watch(connection: Connection, seconds: int, as_json: bool) -> None:
     on_terminal = sys.stdout.isatty()
     with suppress(KeyboardInterrupt):
         while True:
-            snapshot = _look(connection)
+            snapshot = look(connection)
             told = _told(snapshot, as_json)
             if not as_json:
                 told = f"{_instant(snapshot.at)}, every {seconds} s, Ctrl-C to end\n\n{told}\n"
@@ -110,29 +71,21 @@ def _watch(connection: Connection, seconds: int, as_json: bool) -> None:
             sleep(seconds)
 
 
-def _look(connection: Connection) -> _Snapshot:
-    with connection.transaction():
-        states = queries.queue.list_queue_states(connection, countable=COUNTABLE)
-        workers = queries.queue.list_queue_workers(connection)
-        at = queries.server.get_server_clock(connection)
-    return _Snapshot(at, {state.status: state for state in states}, workers)
-
-
-def _told(snapshot: _Snapshot, as_json: bool) -> str:
+def _told(snapshot: QueueSnapshot, as_json: bool) -> str:
     if as_json:
         return json.dumps(_as_json(snapshot))
     blocks = (_state_lines(snapshot), _hour_lines(snapshot), _worker_lines(snapshot))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _as_json(snapshot: _Snapshot) -> dict[str, Any]:
+def _as_json(snapshot: QueueSnapshot) -> dict[str, Any]:
     states, since = snapshot.states, snapshot.seconds_since
     in_work = states["PROCESSING"]
     return {
         "time": rfc3339(snapshot.at),
         "states": {status: state.chunks for status, state in states.items()},
         "estimated": [status for status, state in states.items() if state.estimated],
-        "waiting": {status: _waiting_as_json(snapshot, states[status]) for status in _WAITING},
+        "waiting": {status: _waiting_as_json(snapshot, states[status]) for status in WAITING},
         "in_work": {
             "oldest_seconds": since(in_work.oldest_taken),
             "expired_leases": in_work.expired_leases,
@@ -152,18 +105,18 @@ def _as_json(snapshot: _Snapshot) -> dict[str, Any]:
     }
 
 
-def _waiting_as_json(snapshot: _Snapshot, state: QueueState) -> dict[str, Any]:
+def _waiting_as_json(snapshot: QueueSnapshot, state: QueueState) -> dict[str, Any]:
     return {
         "oldest_recording": state.oldest_recording and rfc3339(state.oldest_recording),
         "longest_seconds": snapshot.seconds_since(state.oldest_received),
     }
 
 
-def _state_lines(snapshot: _Snapshot) -> list[str]:
+def _state_lines(snapshot: QueueSnapshot) -> list[str]:
     rows = [("STATUS", "CHUNKS", "")]
     for state in snapshot.states.values():
         rows.append((printable(state.status), _number(state), _details(snapshot, state)))
-    return _columns(rows, (False, True, False))
+    return columns(rows, (False, True, False))
 
 
 def _number(state: QueueState) -> str:
@@ -173,7 +126,7 @@ def _number(state: QueueState) -> str:
     return f"over {state.chunks:,}" if state.chunks == COUNTABLE else f"about {state.chunks:,}"
 
 
-def _details(snapshot: _Snapshot, state: QueueState) -> str:
+def _details(snapshot: QueueSnapshot, state: QueueState) -> str:
     if state.oldest_taken:
         oldest = f"oldest in work for {_age(snapshot.seconds_since(state.oldest_taken))}"
         expired = f"{state.expired_leases:,} with an expired lease"
@@ -185,12 +138,12 @@ def _details(snapshot: _Snapshot, state: QueueState) -> str:
     return ""
 
 
-def _hour_lines(snapshot: _Snapshot) -> list[str]:
+def _hour_lines(snapshot: QueueSnapshot) -> list[str]:
     counts = ", ".join(f"{number:,} {what}" for what, number in snapshot.last_hour.items())
     return [f"last hour: {counts}; {_prospects(snapshot)}"]
 
 
-def _prospects(snapshot: _Snapshot) -> str:
+def _prospects(snapshot: QueueSnapshot) -> str:
     if not snapshot.waiting:
         return "nothing waits"
     if snapshot.empty_in_seconds is not None:
@@ -200,7 +153,7 @@ def _prospects(snapshot: _Snapshot) -> str:
     return "at this rate as many go on waiting"
 
 
-def _worker_lines(snapshot: _Snapshot) -> list[str]:
+def _worker_lines(snapshot: QueueSnapshot) -> list[str]:
     if not snapshot.workers:
         return ["no worker has anything, or has finished anything in the last hour"]
     rows = [("WORKER", "IN WORK", "OLDEST", "DONE/H", "ERROR/H")]
@@ -209,16 +162,7 @@ def _worker_lines(snapshot: _Snapshot) -> list[str]:
         oldest = _age(snapshot.seconds_since(worker.oldest_taken))
         numbers = (f"{worker.in_work:,}", oldest, f"{worker.done:,}", f"{worker.error:,}")
         rows.append((name, *numbers))
-    return _columns(rows, (False, True, True, True, True))
-
-
-def _columns(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(_aligned, row, widths, right)).rstrip() for row in rows]
-
-
-def _aligned(cell: str, width: int, right: bool) -> str:
-    return cell.rjust(width) if right else cell.ljust(width)
+    return columns(rows, (False, True, True, True, True))
 
 
 def _age(seconds: float | None) -> str:

@@ -10,17 +10,15 @@ from uuid import UUID
 
 import click
 
-from ingest_api.commands.context import (
+from ingest_api.commands.context import database, require_known, require_schema
+from ingest_api.commands.output import progress_bar
+from ingest_api.commands.parameters import (
     STATUSES,
     DurationParameter,
     TextParameter,
     UuidParameter,
     as_json_option,
-    database,
-    progress_bar,
-    require_known,
     require_order,
-    require_schema,
     scope_options,
 )
 from ingest_api.database import queries

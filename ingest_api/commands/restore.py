@@ -9,14 +9,17 @@ from time import monotonic
 
 import click
 
-from ingest_api.backups.folder import MARKER, BackupFolder, megabytes, require_room
+from ingest_api.backups.folder import MARKER, BackupFolder, require_room
 from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
 from ingest_api.backups.restore import Restore, require_unused
 from ingest_api.commands.backup import backup_errors
-from ingest_api.commands.context import as_json_option, database, printable, progress_bar
+from ingest_api.commands.context import database
+from ingest_api.commands.output import printable, progress_bar
+from ingest_api.commands.parameters import as_json_option
 from ingest_api.settings import Settings, SettingsError
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.units import megabytes
 
 
 @click.command()

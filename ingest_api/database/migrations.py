@@ -17,9 +17,8 @@ import psycopg
 from psycopg.sql import SQL
 
 from ingest_api.database import queries
-from ingest_api.database.pool import Connection, connect
+from ingest_api.database.pool import Connection
 from ingest_api.models.retention import AppliedMigration
-from ingest_api.settings import Settings
 
 OLDEST_POSTGRESQL = 15
 LOCK_POLL_SECONDS = 0.2
@@ -136,16 +135,6 @@ def refuse_old_schema(connection: Connection) -> None:
         raise
     except SchemaError as error:
         _log.warning("%s", error)
-
-
-def check_before_serving(settings: Settings) -> None:
-    """SchemaError if the database's schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead. A
-    database that cannot be reached is no reason not to start: uploads get 503 until it is back."""
-    try:
-        with connect(settings) as connection:
-            require_current(connection, allow_newer=settings.allow_newer_schema)
-    except psycopg.OperationalError as error:
-        _log.warning("starting without a database, uploads get 503: %s", error)
 
 
 def _apply_patiently(connection: Connection, migration: Migration) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingest_api.doctor.findings import Finding, fail, ok, warn
 from ingest_api.doctor.settings import Reading
+from ingest_api.units import binary_size
 
 _NETWORK = {"9p", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "nfs", "nfs4", "smb3"}
 _MEMORY = {"ramfs", "tmpfs"}
@@ -54,8 +55,8 @@ def judge_file_system(kind: str) -> Finding:
 def judge_free_space(free: int, total: int, reserve: int) -> Finding:
     """All in bytes; `reserve` is MIN_FREE_BYTES."""
     name = "storage space"
-    found = f"{_size(free)} of {_size(total)} are free"
-    stop = f"below {_size(reserve)} (MIN_FREE_BYTES) uploads get 507"
+    found = f"{binary_size(free)} of {binary_size(total)} are free"
+    stop = f"below {binary_size(reserve)} (MIN_FREE_BYTES) uploads get 507"
     if free < reserve:
         return fail(name, f"{found}; {stop}", _ROOM)
     if free < 2 * reserve or free * 10 < total:
@@ -72,11 +73,3 @@ def judge_free_inodes(free: int, total: int) -> Finding:
     if free * 10 < total:
         return warn(name, f"{found}, which is little: each chunk takes one", cure)
     return ok(name, found)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

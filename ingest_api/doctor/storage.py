@@ -20,7 +20,8 @@ from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 from ingest_api.errors import IngestError
 from ingest_api.settings import Settings
-from ingest_api.storage.disk.storage import INCOMING, RECORDINGS, DiskStorage
+from ingest_api.storage.disk.storage import DiskStorage
+from ingest_api.storage.layout import INCOMING, RECORDINGS
 
 SLOW_FSYNC_SECONDS = 0.1
 _CHUNK = bytes(190_000)  # as large as most

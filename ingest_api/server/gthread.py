@@ -20,10 +20,9 @@ from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest_api.components import EXTENSION
-from ingest_api.errors import RequestTimeout
+from ingest_api.errors import RequestTimeout, document
 from ingest_api.server.patient_socket import PatientSocket
 from ingest_api.settings import Settings
-from ingest_api.web.problems import document
 
 _MALFORMED = {
     http.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,

@@ -11,7 +11,8 @@ from importlib.resources import files
 
 from dotenv import load_dotenv
 
-from ingest_api.database.migrations import SchemaBehind, SchemaError, check_before_serving
+from ingest_api.database.migrations import SchemaBehind, SchemaError
+from ingest_api.server.startup import check_before_serving
 from ingest_api.settings import Settings, SettingsError
 
 SCHEMA_BEHIND = 3

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
 
-from ingest_api.database.pool import Database
-from ingest_api.errors import FileDamaged, FileMissing
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection, Database
+from ingest_api.errors import ChunkNotFound, ChunkPruned, FileDamaged, FileMissing
 from ingest_api.models.chunks import ChunkProgress
 from ingest_api.storage.disk.upkeep import StoredFiles
-from ingest_api.usecases.leases import find_chunk
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,13 @@ def open_chunk(chunk_id: UUID, *, database: Database, files: StoredFiles) -> Dow
         lengths = f"{status.st_size} bytes, not {chunk.file_size_bytes}"
         raise FileDamaged from ValueError(f"{lengths}: {chunk.file_path}")
     return Download(chunk, file, status.st_mtime)
+
+
+def find_chunk(connection: Connection, chunk_id: UUID) -> ChunkProgress:
+    """ChunkNotFound; ChunkPruned when retention has removed it, or is about to."""
+    chunk = queries.leases.get_chunk_progress(connection, chunk_id)
+    if chunk is None and not queries.leases.is_pruned(connection, chunk_id):
+        raise ChunkNotFound
+    if chunk is None or chunk.status == "PRUNED":
+        raise ChunkPruned
+    return chunk

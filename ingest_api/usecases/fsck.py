@@ -16,8 +16,8 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
-from ingest_api.storage.disk.storage import RECORDINGS
 from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.layout import RECORDINGS
 
 PAGE = 1000
 FEW = 20  # may be missing without a doubt about the disk

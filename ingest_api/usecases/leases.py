@@ -19,13 +19,12 @@ from ingest_api.errors import (
     ChunkFinished,
     ChunkInWork,
     ChunkLocked,
-    ChunkNotFound,
-    ChunkPruned,
     LeaseLost,
 )
 from ingest_api.models.chunks import ChunkProgress
 from ingest_api.models.queue import Claim, ClaimedChunk, Failure, Turn
 from ingest_api.models.retention import FIRST_ID
+from ingest_api.usecases.downloads import find_chunk
 
 CROWD = 100
 """While no more chunks wait, claims go by age alone. When more do, one device may have been offline
@@ -121,16 +120,6 @@ class Leases:
     def _expire(self, connection: Connection) -> None:
         for expired in queries.leases.expire_leases(connection, max_attempts=self._max_attempts):
             _log.warning("%s is %s: %s", expired.chunk_id, expired.status, expired.error_message)
-
-
-def find_chunk(connection: Connection, chunk_id: UUID) -> ChunkProgress:
-    """ChunkNotFound; ChunkPruned when retention has removed it, or is about to."""
-    chunk = queries.leases.get_chunk_progress(connection, chunk_id)
-    if chunk is None and not queries.leases.is_pruned(connection, chunk_id):
-        raise ChunkNotFound
-    if chunk is None or chunk.status == "PRUNED":
-        raise ChunkPruned
-    return chunk
 
 
 def _lost(chunk: ChunkProgress, attempt: int) -> NoReturn:

@@ -20,7 +20,9 @@ from ingest_api.errors import (
 )
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.chunks import INTEGER_MAX, Chunk, Device, NewChunk, Receipt, Recording
-from ingest_api.storage.disk.storage import RECORDINGS, DiskStorage, Incoming
+from ingest_api.storage.disk.storage import DiskStorage
+from ingest_api.storage.disk.temporary import Incoming
+from ingest_api.storage.layout import file_path_for
 from ingest_api.stream.announcer import Announcer
 
 MARK_SECONDS = 0.9
@@ -122,16 +124,6 @@ def chunk_id_for(device_id: UUID, start_ts: datetime, sha256: bytes) -> UUID:
         | (0b10 << 62)
         | (digest & ((1 << 62) - 1))
     )
-
-
-def file_path_for(recording: Recording, chunk_id: UUID) -> str:
-    """Where a chunk's file goes, relative to AUDIO_STORAGE_DIR."""
-    start = recording.start_ts.astimezone(UTC).replace(microsecond=0, tzinfo=None)
-    day, time = start.isoformat().split("T")
-    hour = time[:2]
-    stamp = f"{day}_{time}".replace("-", "").replace(":", "")
-    folder = f"{RECORDINGS}/{recording.point_id}/{recording.register_id}/{day}/{hour}"
-    return f"{folder}/chunk_{stamp}_{chunk_id}.ogg"
 
 
 def _duration_sec(recording: Recording) -> int:

@@ -21,7 +21,7 @@ from ingest_api.errors import (
     UnsupportedMediaType,
 )
 from ingest_api.server.patient_socket import PatientSocket
-from ingest_api.storage.disk.storage import Incoming
+from ingest_api.storage.disk.temporary import Incoming
 from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
 
 JSON_BYTES = 64 * 1024

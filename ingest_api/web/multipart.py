@@ -19,7 +19,7 @@ from werkzeug.sansio.multipart import (
 )
 
 from ingest_api.errors import BadRequest, ValidationFailed
-from ingest_api.storage.disk.storage import Incoming
+from ingest_api.storage.disk.temporary import Incoming
 
 CHUNK_FILE = "chunk_file"
 READ_BYTES = 64 * 1024

@@ -5,12 +5,11 @@ No exception's text reaches a client: only what `errors.py` says.
 
 import logging
 from http import HTTPStatus
-from typing import Any
 
 from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 
-from ingest_api.errors import IngestError
+from ingest_api.errors import IngestError, document
 
 RETRY_AFTER_SECONDS = 5
 
@@ -60,21 +59,6 @@ def _unexpected_error(error: Exception) -> Response:
     return _problem(
         IngestError.status, IngestError.code, IngestError.message, retryable=IngestError.retryable
     )
-
-
-def document(
-    status: HTTPStatus, code: str, detail: str, *, retryable: bool, request_id: str
-) -> dict[str, Any]:
-    """The members that every problem has."""
-    return {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "code": code,
-        "retryable": retryable,
-        "request_id": request_id,
-    }
 
 
 def _problem(

@@ -18,7 +18,7 @@ from support.recorder import SPEECH, Recorder, multipart
 from support.service import Service
 
 from ingest_api.errors import StorageFull, StorageUnavailable
-from ingest_api.storage.disk.storage import Incoming
+from ingest_api.storage.disk.temporary import Incoming
 
 AS_ROOT = os.geteuid() == 0
 RESERVED = 65536

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ingest_api.models.chunks import Recording
-from ingest_api.usecases.uploads import chunk_id_for, file_path_for
+from ingest_api.storage.layout import file_path_for
+from ingest_api.usecases.uploads import chunk_id_for
 
 DEVICE = UUID("11111111-2222-4333-8444-555555555555")
 START = datetime(2026, 1, 28, 10, tzinfo=UTC)

@@ -3,114 +3,23 @@
 What is in a file, and whether a row points at it, is not this module's business.
 """
 
-import errno
-import hashlib
-import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
-from ingest_api.errors import FileTooLarge, StorageFull, StorageUnavailable
+from ingest_api.errors import StorageFull, StorageUnavailable
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.settings import Settings
+from ingest_api.storage.disk.errors import disk_errors
 from ingest_api.storage.disk.folders import FOLDER_MODE, Folders, sync_folder
-
-RECORDINGS, INCOMING = "audio", ".incoming"
-FILE_MODE = 0o640
+from ingest_api.storage.disk.temporary import FILE_MODE, Incoming
+from ingest_api.storage.layout import INCOMING, RECORDINGS
 
 _RACES = 10
 """So often may retention take away a folder that an upload has made, and not yet filled."""
-
-_log = logging.getLogger(__name__)
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn what the disk says into what the client is told."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFull from error
-        raise StorageUnavailable from error
-
-
-class Incoming:
-    """A file that is arriving: each write goes to disk and into the hash and the count at once."""
-
-    def __init__(self, descriptor: int, path: Path, max_bytes: int) -> None:
-        self.path = path
-        self._names = [path]
-        self.size = 0  # bytes written
-        self.max_bytes = max_bytes
-        self._descriptor = descriptor
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> bytes:
-        """Of what was written so far; 32 bytes."""
-        return self._hash.digest()
-
-    @disk_errors()
-    def write(self, data: bytes) -> int:
-        """Append all of `data`. FileTooLarge, StorageFull, StorageUnavailable."""
-        self.size += len(data)
-        if self.size > self.max_bytes:
-            raise self.too_large()
-        self._hash.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        reached(Failpoint.WRITTEN)
-        return len(data)
-
-    def too_large(self) -> FileTooLarge:
-        """What to tell who sends more than `max_bytes`."""
-        return FileTooLarge(f"{FileTooLarge.message} of {self.max_bytes} bytes")
-
-    @disk_errors()
-    def sync(self) -> None:
-        """Return when the bytes would survive a power cut."""
-        os.fsync(self._descriptor)
-        reached(Failpoint.SYNCED)
-
-    def link(self, final: Path) -> None:
-        """Give it its final name."""
-        try:
-            os.link(self.path, final)
-        except FileExistsError:
-            # The id in the name stands for the bytes: this is the same upload. Its file may have
-            # been damaged since, so the bytes in hand take its place.
-            twin = self.path.with_suffix(f".twin{len(self._names)}")
-            self._names.append(twin)
-            os.link(self.path, twin)
-            twin.replace(final)
-
-    def has_name(self, final: Path) -> bool:
-        """Another may have it, of the same bytes, of which nobody knows yet how durable it is."""
-        with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(self._descriptor), final.stat())
-        return False
-
-    def discard(self) -> None:
-        """Close it and take its temporary names away; what is stored under another name stays.
-
-        A disk that fails here must not turn a stored upload into a failed one, nor hide why one
-        failed: what it leaves behind is harmless, and `flask ingest fsck` finds it.
-        """
-        unlinks = [partial(os.unlink, name) for name in self._names]
-        for tidy in [partial(os.close, self._descriptor), *unlinks]:
-            try:
-                tidy()
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                _log.warning("a temporary file was left behind: %s", error)
-        reached(Failpoint.CLEANED)
 
 
 class DiskStorage:

@@ -20,8 +20,7 @@ from ingest_api.schemas.queue import (
     dump_chunk,
     dump_claimed,
 )
-from ingest_api.usecases.downloads import open_chunk
-from ingest_api.usecases.leases import find_chunk
+from ingest_api.usecases.downloads import find_chunk, open_chunk
 from ingest_api.web.auth import require_internal
 from ingest_api.web.body import json_body
 from ingest_api.web.file_response import file_response

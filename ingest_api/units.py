@@ -1,0 +1,24 @@
+"""How sizes and lengths of time are written for people."""
+
+
+def age(seconds: float) -> str:
+    """Return a length of time in the largest unit that it fills."""
+    whole = max(0, int(seconds))
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes as `1,234.5 MB` (powers of ten)."""
+    return f"{size / 1e6:,.1f} MB"
+
+
+def binary_size(count: float) -> str:
+    """Return a number of bytes in the largest binary unit that it fills, up to TiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

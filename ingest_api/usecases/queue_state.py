@@ -1,0 +1,58 @@
+"""The queue at one moment: the same numbers for the command, the console and the metrics."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Connection
+from ingest_api.models.queue import QueueState, QueueWorker
+
+COUNTABLE = 100_000
+"""How many finished chunks of each status are counted; there may be many more, and looking at the
+queue must not become slower by that."""
+
+
+WAITING = ("UPLOADED", "QUEUED")
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """The queue at one moment."""
+
+    at: datetime
+    states: dict[str, QueueState]
+    workers: list[QueueWorker]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.states[status].chunks for status in WAITING)
+
+    @property
+    def last_hour(self) -> dict[str, int]:
+        return {
+            "received": sum(state.received for state in self.states.values()),
+            "done": sum(worker.done for worker in self.workers),
+            "error": sum(worker.error for worker in self.workers),
+        }
+
+    @property
+    def growth(self) -> int:
+        """By how many chunks an hour."""
+        hour = self.last_hour
+        return hour["received"] - hour["done"] - hour["error"]
+
+    @property
+    def empty_in_seconds(self) -> float | None:
+        """None: it does not shrink."""
+        return self.waiting / -self.growth * 3600 if self.growth < 0 else None
+
+    def seconds_since(self, instant: datetime | None) -> float | None:
+        return None if instant is None else max(0.0, (self.at - instant).total_seconds())
+
+
+def look(connection: Connection) -> QueueSnapshot:
+    with connection.transaction():
+        states = queries.queue.list_queue_states(connection, countable=COUNTABLE)
+        workers = queries.queue.list_queue_workers(connection)
+        at = queries.server.get_server_clock(connection)
+    return QueueSnapshot(at, {state.status: state for state in states}, workers)

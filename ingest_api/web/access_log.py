@@ -1,0 +1,48 @@
+"""One log line a request, with the id that the request was given."""
+
+import logging
+import re
+import uuid
+from time import monotonic
+
+from flask import Flask, Response, g
+
+from ingest_api.web.body import current_request
+from ingest_api.web.nginx import client_address
+
+_log = logging.getLogger("ingest_api.access")
+
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def register(app: Flask) -> None:
+    """Give each request an id and a log line."""
+    app.before_request(_begin)
+    app.after_request(_finish)
+
+
+def _begin() -> None:
+    sent = current_request().headers.get("X-Request-ID", "")
+    g.request_id = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
+    g.started = monotonic()
+
+
+def _finish(response: Response) -> Response:
+    request = current_request()
+    response.headers["X-Request-ID"] = g.request_id
+    device_id = g.get("device_id")
+    _log.info(
+        "request",
+        extra={
+            "method": request.method,
+            "path": request.path,
+            "status": response.status_code,
+            "code": g.get("error_code"),
+            "ms": round((monotonic() - g.started) * 1000, 1),
+            "device_id": str(device_id) if device_id else None,
+            "bytes": request.stream.received,
+            "client": client_address(),
+        },
+    )
+    return response
