@@ -15,7 +15,7 @@ from ingest_api.settings import Settings, SettingsError
 try:
     settings = Settings.from_environ(serving=True)
 except SettingsError as error:
-    sys.exit(f"These settings must be changed:\n{error}")
+    sys.exit(str(error))
 
 wsgi_app = "ingest_api.app:create_app()"
 bind = (

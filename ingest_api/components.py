@@ -1,4 +1,4 @@
-"""What the views work with: made once by `create_app`, found through the current app."""
+"""The parts of a process, built once from the settings: for the views, and for the commands."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -9,36 +9,44 @@ from ingest_api.database.migrations import refuse_old_schema
 from ingest_api.database.pool import Database
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.storage import DiskStorage
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.disk.temporary import TemporaryFile
 from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.leases import Leases
+from ingest_api.usecases.uploads import Uploads
 
 EXTENSION = "ingest_api"
 
 
 @dataclass(frozen=True)
 class Components:
+    """Resources and use cases. Nothing is connected or touched before it is used."""
+
     settings: Settings
     database: Database
     storage: DiskStorage
-    files: StoredFiles
+    uploads: Uploads[TemporaryFile]
     leases: Leases
-    announcer: Announcer | None  # None: chunks are not announced in Redis
 
     @classmethod
     def build(cls, settings: Settings) -> "Components":
-        """Build every part from the settings; connects to nothing yet."""
+        """Build every part from the settings."""
         database = Database(settings, configure=refuse_old_schema)
+        storage = DiskStorage(settings.audio_storage_dir, min_free_bytes=settings.min_free_bytes)
         return cls(
             settings=settings,
             database=database,
-            storage=DiskStorage(settings),
-            files=StoredFiles(settings.audio_storage_dir),
+            storage=storage,
+            uploads=Uploads(
+                storage,
+                database,
+                Announcer(settings) if settings.queue_backend == "redis" else None,
+                waiting_status=settings.waiting_status,
+                max_bytes=settings.max_upload_size_bytes,
+            ),
             leases=Leases(database, max_attempts=settings.max_attempts),
-            announcer=Announcer(settings) if settings.queue_backend == "redis" else None,
         )
 
 
 def components() -> Components:
-    """Those of the app that is serving the current request."""
+    """Return the components of the app that serves the current request."""
     return cast(Components, current_app.extensions[EXTENSION])

@@ -8,6 +8,17 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 
+class OperatorError(Exception):
+    """A fault that an operator can put right: what is wrong, and advice on what to do about it.
+
+    `advice` begins in lower case and is empty where the message says it all.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        self.message, self.advice = message, advice
+        super().__init__(f"{message}. {advice[0].upper()}{advice[1:]}" if advice else message)
+
+
 class IngestError(Exception):
     """A request that cannot be served, and why.
 

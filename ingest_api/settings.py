@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from ingest_api.errors import OperatorError
 from ingest_api.settings_parsers import (
     boolean,
     directory,
@@ -31,8 +32,23 @@ from ingest_api.settings_parsers import (
 DEFAULT_ADMIN_TOKEN = "changeme-admin-token"  # noqa: S105  refused beyond loopback
 
 
-class SettingsError(Exception):
-    """Some settings are unusable; the message has one line a fault, each naming its variable."""
+class Fault(NamedTuple):
+    """What is wrong with one setting, and what to do where that is not plain."""
+
+    message: str
+    advice: str = ""  # begins in lower case
+
+    def __str__(self) -> str:
+        return str(OperatorError(*self))
+
+
+class SettingsError(OperatorError):
+    """Some settings are unusable: `faults` by the name of the variable."""
+
+    def __init__(self, faults: Mapping[str, Fault]) -> None:
+        self.faults = faults
+        lines = (f"{name}: {fault}" for name, fault in faults.items())
+        super().__init__("\n".join(("These settings must be changed:", *lines)))
 
 
 def _setting(default: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
@@ -83,17 +99,17 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
-        faults: list[str] = []
+        faults: dict[str, Fault] = {}
         for item in fields(cls):
             try:
                 text = _read(environ, item.name.upper(), secret=item.metadata["secret"])
                 values[item.name] = item.metadata["parse"](text or item.metadata["default"])
             except ValueError as error:
-                faults.append(f"{item.name.upper()}: {error}")
+                faults[item.name.upper()] = Fault(str(error))
         if serving:
-            faults += _faults_in_serving(**values)
+            faults |= _faults_in_serving(**values)
         if faults:
-            raise SettingsError("\n".join(faults))
+            raise SettingsError(faults)
         return cls(**values)
 
 
@@ -104,19 +120,22 @@ def _faults_in_serving(
     cors_enabled: bool = False,
     queue_backend: str = "",
     **_others: Any,
-) -> list[str]:
-    faults = []
+) -> dict[str, Fault]:
+    faults = {}
     if admin_token == DEFAULT_ADMIN_TOKEN and host and not is_loopback(host):
-        faults.append(
-            f"ADMIN_TOKEN: the published default must not be used when HOST is {host}, which "
-            "others can reach. Set ADMIN_TOKEN to a secret (openssl rand -hex 24), or HOST to "
-            "127.0.0.1"
+        faults["ADMIN_TOKEN"] = Fault(
+            f"the published default must not be used when HOST is {host}, which others can reach",
+            "set ADMIN_TOKEN to a secret (openssl rand -hex 24), or HOST to 127.0.0.1",
         )
     if cors_enabled and not find_spec("flask_cors"):
-        faults.append("CORS_ENABLED: needs the extra `cors`: pip install 'ingest-api[cors]'")
+        faults["CORS_ENABLED"] = _missing_extra("cors")
     if queue_backend == "redis" and not find_spec("redis"):
-        faults.append("QUEUE_BACKEND: needs the extra `redis`: pip install 'ingest-api[redis]'")
+        faults["QUEUE_BACKEND"] = _missing_extra("redis")
     return faults
+
+
+def _missing_extra(name: str) -> Fault:
+    return Fault(f"needs the extra `{name}`", f"pip install 'ingest-api[{name}]'")
 
 
 def is_loopback(host: str) -> bool:

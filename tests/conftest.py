@@ -25,6 +25,8 @@ MARKS = {
 }
 """What the tests of a folder are marked as; the longest name wins."""
 
+pytest.register_assert_rewrite("storage.contract")
+
 _numbers = count(1)
 os.umask(0o022)  # the usual one: some tests look at modes
 

@@ -20,7 +20,7 @@ from ingest_api.backups.manifest import BackupError
 from ingest_api.errors import StorageUnavailable
 from ingest_api.models.backups import ListedFile
 from ingest_api.storage.disk.temporary import FILE_MODE
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
 
 TEMPORARY = "copy-"  # how the names begin under which files are written
@@ -50,7 +50,7 @@ class Copy:
     """
 
     def __init__(
-        self, source: StoredFiles, target: StoredFiles, scratch: Path, *, thorough: bool = False
+        self, source: DiskUpkeep, target: DiskUpkeep, scratch: Path, *, thorough: bool = False
     ) -> None:
         self._source = source
         self._target = target
@@ -74,7 +74,7 @@ class Copy:
         try:
             if self.holds(file):
                 return Outcome(file)
-            with self._source.open(file.path) as source:
+            with self._source.open(file.path).file as source:
                 return self._copy(source, file)
         except ValueError:
             return Outcome(file, fault="leads out of AUDIO_STORAGE_DIR")
@@ -91,7 +91,7 @@ class Copy:
         """Whether the target has it, as it should be. ValueError when it leads out of the tree."""
         path = self._place(file)
         status = self._target.status(file.path)
-        if status is None or status.st_size != file.size or path.is_symlink():
+        if status is None or status.size != file.size or path.is_symlink():
             return False
         return not self._thorough or file.sha256 is None or self._has_content(file)
 

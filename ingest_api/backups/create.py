@@ -1,6 +1,6 @@
 """Makes a backup: a dump of the database, and every file that its rows promise.
 
-The dump and the list of the files are of one snapshot. The caller holds the lock of `StoredFiles`
+The dump and the list of the files are of one snapshot. The caller holds the lock of `DiskUpkeep`
 from before that till the files are copied, so no file can go in between. The files are immutable,
 named after what is in them and shared by all backups: only what the last one has not is copied.
 
@@ -35,7 +35,6 @@ from ingest_api.backups.manifest import (
     parse_line,
     read_lines,
     sha256_of,
-    sync,
     without,
     write_lines,
     write_sorted,
@@ -44,7 +43,8 @@ from ingest_api.backups.programs import dumping
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import BackupSummary, ListedFile
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.disk.folders import sync_path
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 
 
 class NewBackup:
@@ -53,7 +53,7 @@ class NewBackup:
     With `full` no earlier backup is relied upon: every file that is there is read and compared.
     """
 
-    def __init__(self, folder: BackupFolder, path: Path, files: StoredFiles, *, full: bool) -> None:
+    def __init__(self, folder: BackupFolder, path: Path, files: DiskUpkeep, *, full: bool) -> None:
         self.chunks = 0  # rows that promise a file
         self.missing = 0
         self._started = monotonic()
@@ -95,7 +95,7 @@ class NewBackup:
     def copy(self, progress: Callable[[int], None]) -> None:
         """The files. What is not there, or not as its row says, is moved to the list `missing`."""
         (self._path / ROWS).rename(self._path / FILES)
-        sync(self._path)
+        sync_path(self._path)
         faulty = self._path / MISSING
         self.missing = write_lines(faulty, self._copy_all(progress))
         if not self.missing:

@@ -28,9 +28,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
 
-from ingest_api.backups.manifest import BackupError, sha256_of, sync
+from ingest_api.backups.manifest import BackupError, sha256_of
 from ingest_api.models.backups import BackupSummary
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.disk.folders import sync_path
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.units import megabytes
 
 MARKER, PARTIAL = ".ingest-backup", ".partial"
@@ -47,7 +48,7 @@ class BackupFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
-        self.storage = StoredFiles(Path(os.path.realpath(self.root / "storage")))
+        self.storage = DiskUpkeep(Path(os.path.realpath(self.root / "storage")))
 
     def prepare(self) -> None:
         """Make the folder ready for backups, once, with its disk mounted."""
@@ -57,7 +58,7 @@ class BackupFolder:
         if found := [name for name in os.listdir(self.root) if name != "lost+found"]:  # noqa: PTH208
             raise BackupError(f"{self.root} is not empty: it has {found[0]}. Take a new folder")
         (self.root / MARKER).write_text(_MARKER_TEXT)
-        sync(self.root)
+        sync_path(self.root)
 
     def require_ready(self, audio_storage_dir: Path) -> None:
         storage = Path(os.path.realpath(audio_storage_dir))
@@ -105,7 +106,7 @@ class BackupFolder:
         """From now on it is a backup."""
         self.sync()
         complete = partial.rename(partial.with_suffix(""))
-        sync(self.root)
+        sync_path(self.root)
         return complete
 
     def sync(self) -> None:

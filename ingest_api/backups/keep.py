@@ -16,12 +16,12 @@ from ingest_api.backups.folder import FILES, PARTIAL, BackupFolder, whole_list
 from ingest_api.backups.manifest import (
     format_line,
     read_paths,
-    sync,
     unescape,
     without,
     write_sorted,
 )
 from ingest_api.models.backups import ListedFile
+from ingest_api.storage.disk.folders import remove_empty_folders, sync_path
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Remo
         path.rename(path.with_suffix(PARTIAL))
     if full:
         list_everything(folder)
-    sync(folder.root)  # from here on nobody takes them for whole
+    sync_path(folder.root)  # from here on nobody takes them for whole
     going = folder.partial()
     unwanted: Iterator[bytes] = merge(*map(read_paths, _lists(going)))
     for files in kept:
@@ -50,7 +50,7 @@ def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Remo
     folder.sync()  # the files are gone before what says that they should be
     for path in going:
         shutil.rmtree(path)
-    sync(folder.root)
+    sync_path(folder.root)
     return Removed(len(dropped), len(sizes), sum(sizes))
 
 
@@ -80,18 +80,9 @@ def _remove(folder: BackupFolder, paths: Iterator[bytes]) -> Iterator[int]:
             if folder.storage.canonical(path) != path or file.parent.resolve() != file.parent:
                 continue
             if file.parent != last:
-                _remove_empty_folders(root, last)
+                remove_empty_folders(last, up_to={root})
                 last = file.parent
             size = file.lstat().st_size
             file.unlink()
             yield size
-    _remove_empty_folders(root, last)
-
-
-def _remove_empty_folders(root: Path, folder: Path) -> None:
-    while folder != root:
-        try:
-            folder.rmdir()
-        except OSError:
-            return  # not empty
-        folder = folder.parent
+    remove_empty_folders(last, up_to={root})

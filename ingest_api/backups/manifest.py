@@ -12,11 +12,13 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ingest_api.errors import OperatorError
 from ingest_api.models.backups import ListedFile
+from ingest_api.storage.disk.folders import sync_path
 
 
-class BackupError(Exception):
-    """A backup cannot be made or restored; the message says why and what to do."""
+class BackupError(OperatorError):
+    """A backup cannot be made or restored."""
 
 
 def format_line(file: ListedFile) -> bytes:
@@ -83,9 +85,9 @@ def write_sorted(path: Path, lines: Iterable[bytes]) -> int:
     if run.returncode:
         raise BackupError(f"The list of files could not be sorted: {run.stderr.strip()}")
     unsorted.unlink()
-    sync(result)
+    sync_path(result)
     result.replace(path)
-    sync(path.parent)
+    sync_path(path.parent)
     return number
 
 
@@ -104,12 +106,3 @@ def sha256_of(path: Path) -> str:
     """In hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Return when a file's bytes, or a folder's names, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import ListedFile
 from ingest_api.storage.disk.folders import FOLDER_MODE
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import INCOMING
 
 
@@ -31,7 +31,7 @@ class Restore:
     """Of one backup: `count`, `copy`, `load`, in this order. With `checksums` files that are there
     already are read, and replaced if they are damaged; what is copied is compared anyway."""
 
-    def __init__(self, backup: Path, files: StoredFiles, *, checksums: bool) -> None:
+    def __init__(self, backup: Path, files: DiskUpkeep, *, checksums: bool) -> None:
         self.summary = require_backup(backup)
         self.copied_files = self.copied_bytes = 0
         self._backup = backup

@@ -1,6 +1,5 @@
 """`flask ingest backup` and `flask ingest backups`."""
 
-import errno
 import json
 import os
 import shutil
@@ -17,13 +16,13 @@ from ingest_api.backups.folder import MISSING, SETTINGS, BackupFolder, read_summ
 from ingest_api.backups.keep import Removed, keep
 from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
-from ingest_api.commands.context import database, stored_files
+from ingest_api.commands.context import failures, maintenance, opened
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import as_json_option
+from ingest_api.components import Components
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import BackupSummary
-from ingest_api.settings import Settings
 from ingest_api.units import megabytes
 
 Made = tuple[Path, BackupSummary]
@@ -77,12 +76,12 @@ def backup(
     os.umask(0o077)
     target = BackupFolder(folder)
     if init:
-        with backup_errors():
+        with failures():
             target.prepare()
         click.echo(f"{target.root} is ready for backups")
         return
-    with database() as connection, backup_errors(), _ready(target, connection):
-        path, summary = _make(connection, target, full, settings, force)
+    with opened() as (components, connection), _ready(target, components, connection):
+        path, summary = _make(components, connection, target, full, settings, force)
         removed = keep(target, number, path, full=full)
     _show(path, summary, removed, as_json)
     if summary.missing:
@@ -94,7 +93,7 @@ def backup(
 @as_json_option
 def backups(folder: Path, as_json: bool) -> None:
     """Show the backups in DIR, the oldest first."""
-    with backup_errors():
+    with failures():
         target = BackupFolder(folder)
         found = [(path, read_summary(path)) for path in target.complete()]
         partial = target.partial()
@@ -110,20 +109,8 @@ def backups(folder: Path, as_json: bool) -> None:
 
 
 @contextmanager
-def backup_errors() -> Iterator[None]:
-    """Every expected failure as a sentence and an exit status."""
-    try:
-        yield
-    except BackupError as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise click.ClickException(f"the disk is full ({error})" if full else str(error)) from None
-
-
-@contextmanager
-def _ready(folder: BackupFolder, connection: Connection) -> Iterator[None]:
-    settings = Settings.from_environ()
+def _ready(folder: BackupFolder, components: Components, connection: Connection) -> Iterator[None]:
+    settings = components.settings
     folder.require_ready(settings.audio_storage_dir)
     require_program("pg_dump", connection.info.server_version)
     with folder.locked():
@@ -134,15 +121,16 @@ def _ready(folder: BackupFolder, connection: Connection) -> Iterator[None]:
 
 
 def _make(
+    components: Components,
     connection: Connection,
     folder: BackupFolder,
     full: bool,
     settings_file: Path | None,
     force: bool,
 ) -> Made:
-    settings = Settings.from_environ()
+    settings, files = components.settings, components.storage
     with (
-        stored_files(connection, exclusive=False, force=force) as files,
+        maintenance(components, connection, exclusive=False, force=force),
         files.locked(waiting=lambda: click.echo("waiting for prune or fsck --repair", err=True)),
         folder.new() as path,
     ):

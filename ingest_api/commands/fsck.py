@@ -10,7 +10,7 @@ from time import monotonic
 
 import click
 
-from ingest_api.commands.context import CouldNotRun, database, require_schema, stored_files
+from ingest_api.commands.context import CouldNotRun, maintenance, opened, require_schema
 from ingest_api.commands.output import printable, progress_bar
 from ingest_api.commands.parameters import DurationParameter, as_json_option
 from ingest_api.database import queries
@@ -61,13 +61,13 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
     """
     started = monotonic()
     tally = _Tally()
-    with database(CouldNotRun) as connection:
-        settings = Settings.from_environ()
-        require_schema(connection)
+    with opened(CouldNotRun) as (components, connection):
+        settings = components.settings
+        require_schema(components, connection)
         _require_patience(grace, settings)
-        with stored_files(connection, exclusive=repair, force=force) as files:
+        with maintenance(components, connection, exclusive=repair, force=force):
             run = Check(
-                *(connection, files, settings.waiting_status, grace.total_seconds()),
+                *(connection, components.storage, settings.waiting_status, grace.total_seconds()),
                 checksums=checksums,
                 repair=repair,
                 force=force,

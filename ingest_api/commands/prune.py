@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api.commands.context import database, require_known, require_schema, stored_files
+from ingest_api.commands.context import maintenance, opened, require_known, require_schema
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import (
     STATUSES,
@@ -21,12 +21,12 @@ from ingest_api.commands.parameters import (
     require_order,
     scope_options,
 )
+from ingest_api.components import Components
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.logs import logging_config
 from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
-from ingest_api.storage.disk.upkeep import StoredFiles
 from ingest_api.units import megabytes
 from ingest_api.usecases import retention
 
@@ -101,8 +101,8 @@ def prune(
         raise click.UsageError("say what to remove: --older-than, --device or --point")
     require_order(recorded_from, recorded_until)
     started = monotonic()
-    with database() as connection:
-        require_schema(connection)
+    with opened() as (components, connection):
+        require_schema(components, connection)
         require_known(connection, point_id, device_id)
         retention.require_no_references(connection, cascade=cascade)
         before = _received_before(connection, older_than, force)
@@ -115,8 +115,8 @@ def prune(
             _show_plan(queries.files.count_prunable(connection, selection), selection, as_json)
             return
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
-        with stored_files(connection, exclusive=True, force=force) as files:
-            removed = _remove(connection, files, selection, batch, rate, expected)
+        with maintenance(components, connection, exclusive=True, force=force):
+            removed = _remove(components, connection, selection, batch, rate, expected)
         kept = queries.files.count_prunable(connection, selection) if point_id or device_id else []
     _show_removed(removed, kept, monotonic() - started, as_json)
     if removed.failed or any(count.status in selection.statuses for count in kept):
@@ -140,17 +140,17 @@ def _confirm(connection: Connection, selection: Selection) -> int:
 
 
 def _remove(
+    components: Components,
     connection: Connection,
-    files: StoredFiles,
     selection: Selection,
     batch: int,
     rate: int,
     expected: int,
 ) -> retention.Batch:
-    _log_batches()
+    _log_batches(components.settings)
     removed = retention.Batch()
     batches = retention.prune(
-        connection, files, selection, batch_size=batch, chunks_per_second=rate or None
+        connection, components.storage, selection, batch_size=batch, chunks_per_second=rate or None
     )
     try:
         with progress_bar(expected, "chunks") as advance:
@@ -163,9 +163,9 @@ def _remove(
     return removed
 
 
-def _log_batches() -> None:
+def _log_batches(settings: Settings) -> None:
     """To standard error, or, where a bar is drawn, to the system's log."""
-    config = logging_config(Settings.from_environ().log_level)
+    config = logging_config(settings.log_level)
     if sys.stderr.isatty():
         system: dict[str, str] = {"class": "logging.handlers.SysLogHandler", "address": "/dev/log"}
         there = Path("/dev/log").exists()

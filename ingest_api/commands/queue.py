@@ -10,7 +10,7 @@ from typing import Any
 import click
 from psycopg import IsolationLevel
 
-from ingest_api.commands.context import database, require_schema
+from ingest_api.commands.context import opened, require_schema
 from ingest_api.commands.output import columns, printable
 from ingest_api.commands.parameters import as_json_option
 from ingest_api.database.pool import Connection
@@ -46,8 +46,8 @@ def queue(watch: bool, every: int | None, as_json: bool) -> None:
     """
     if every is not None and not watch:
         raise click.UsageError("--every goes with --watch")
-    with database() as connection:
-        require_schema(connection)
+    with opened() as (components, connection):
+        require_schema(components, connection)
         # All that is shown together is of one moment.
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True

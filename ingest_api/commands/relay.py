@@ -7,10 +7,10 @@ from contextlib import closing
 
 import click
 
-from ingest_api.database.migrations import refuse_old_schema
-from ingest_api.database.pool import Database
+from ingest_api.commands.context import failures
+from ingest_api.components import Components
 from ingest_api.logs import logging_config
-from ingest_api.settings import Settings, SettingsError
+from ingest_api.settings import Settings
 from ingest_api.stream.relay import FAILURES, Relay, explain
 
 _STOPPING = {signal.SIGINT, signal.SIGTERM}
@@ -42,11 +42,14 @@ def relay(once: bool, every: float, again: bool) -> None:
 
     It goes on while Redis or PostgreSQL is away, and stops on SIGTERM with exit status 0.
     """
-    settings = _settings()
+    with failures():
+        components = Components.build(Settings.from_environ())
+    settings = components.settings
+    _require_redis(settings)
     _log_to_stderr(settings)
     # Kept waiting until somebody looks: a pass is never cut off between Redis and PostgreSQL.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    with closing(Database(settings, configure=refuse_old_schema)) as database:
+    with closing(components.database) as database:
         running = Relay(settings, database, stopping=_is_stopping, again=again)
         with closing(running):
             if once:
@@ -57,17 +60,12 @@ def relay(once: bool, every: float, again: bool) -> None:
                 _log.info("the relay has stopped")
 
 
-def _settings() -> Settings:
-    try:
-        settings = Settings.from_environ()
-    except SettingsError as error:
-        raise click.ClickException(f"these settings must be changed:\n{error}") from None
+def _require_redis(settings: Settings) -> None:
     if settings.queue_backend != "redis":
         raise click.ClickException(
             "nothing is announced with QUEUE_BACKEND=postgres, set it to redis; chunks that an "
             "earlier time with Redis left UPLOADED: flask ingest requeue --all --status UPLOADED"
         )
-    return settings
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from ingest_api.commands.context import database, require_known, require_schema
+from ingest_api.commands.context import opened, require_known, require_schema
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import (
     STATUSES,
@@ -24,7 +24,6 @@ from ingest_api.commands.parameters import (
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.queue import RequeueSelection
-from ingest_api.settings import Settings
 from ingest_api.usecases.requeue import Refusal, refusals, requeue
 
 
@@ -114,10 +113,10 @@ def requeue_command(
     selection = RequeueSelection(statuses, *scope, ids, error_text, in_work_for)
     _require_sense(selection, everything)
     started = monotonic()
-    with database() as connection:
-        waiting_status = Settings.from_environ().waiting_status
+    with opened() as (components, connection):
+        waiting_status = components.settings.waiting_status
         _require_not_waiting(statuses, waiting_status)
-        require_schema(connection)
+        require_schema(components, connection)
         require_known(connection, point_id, device_id)
         plan = _look(connection, selection, waiting_status, others=dry_run and not ids)
         if dry_run:

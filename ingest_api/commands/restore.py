@@ -13,12 +13,9 @@ from ingest_api.backups.folder import MARKER, BackupFolder, require_room
 from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
 from ingest_api.backups.restore import Restore, require_unused
-from ingest_api.commands.backup import backup_errors
-from ingest_api.commands.context import database
+from ingest_api.commands.context import opened, require_utf8
 from ingest_api.commands.output import printable, progress_bar
 from ingest_api.commands.parameters import as_json_option
-from ingest_api.settings import Settings, SettingsError
-from ingest_api.storage.disk.upkeep import StoredFiles
 from ingest_api.units import megabytes
 
 
@@ -45,11 +42,11 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
     os.umask(0o027)  # the modes of storage.py
     started = monotonic()
     backup = Path(os.path.realpath(backup))
-    with database() as connection, backup_errors(), _reading(backup):
-        settings = Settings.from_environ()
+    with opened() as (components, connection), _reading(backup):
+        settings, files = components.settings, components.storage
         require_unused(connection)
         require_program("pg_restore", connection.info.server_version)
-        files = _files(settings)
+        _require_storage(files.root)
         run = Restore(backup, files, checksums=checksums)
         run.require_known_schema()
         run.require_whole()
@@ -74,13 +71,10 @@ def _reading(backup: Path) -> AbstractContextManager[None]:
     return folder.locked(reading=True) if (folder.root / MARKER).exists() else nullcontext()
 
 
-def _files(settings: Settings) -> StoredFiles:
-    if sys.getfilesystemencoding() != "utf-8":
-        raise SettingsError("PYTHONUTF8: must be 1 in this locale, which cannot tell file names")
-    folder = settings.audio_storage_dir
+def _require_storage(folder: Path) -> None:
+    require_utf8()
     if not folder.is_dir():
-        raise BackupError(f"There is no folder {folder}. Is its disk mounted? Else make it first")
-    return StoredFiles(folder)
+        raise BackupError(f"There is no folder {folder}", "mount its disk, or make it first")
 
 
 def _copy(run: Restore, number: int) -> int:

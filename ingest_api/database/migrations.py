@@ -18,6 +18,7 @@ from psycopg.sql import SQL
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.errors import OperatorError
 from ingest_api.models.retention import AppliedMigration
 
 OLDEST_POSTGRESQL = 15
@@ -30,8 +31,8 @@ NO_TRANSACTION = b"-- migrate: no transaction\n"
 _log = logging.getLogger(__name__)
 
 
-class SchemaError(Exception):
-    """The database is not one this version can work with; the message says what to do."""
+class SchemaError(OperatorError):
+    """The database is not one that this version can work with."""
 
 
 class SchemaBehind(SchemaError):
@@ -84,7 +85,8 @@ def applied(connection: Connection) -> list[AppliedMigration]:
     if unknown := [row for row in rows if row.version not in known]:
         raise SchemaAhead(
             f"The database schema is ahead: it has {unknown[0].name}, which this version does not "
-            "know. Install the version that made it, or a newer one"
+            "know",
+            "install the version that made it, or a newer one",
         )
     return rows
 
@@ -177,21 +179,24 @@ def _drop_half_built(connection: Connection, migration: Migration) -> None:
 def _failure(migration: Migration, error: psycopg.Error, cure: str = "") -> SchemaError:
     reason = error.diag.message_primary or "the connection was lost"
     state = "was rolled back" if migration.in_transaction else "may be half done"
-    cure = cure or error.diag.message_hint or "mend the cause and run it again"
+    cure = cure or error.diag.message_hint or "remove the cause and run it again"
     return SchemaError(
-        f"Migration {migration.name} failed and {state}: {reason}. "
-        f"Nothing later was applied; {cure}"
+        f"Migration {migration.name} failed and {state}: {reason}",
+        f"nothing later was applied; {cure}",
     )
 
 
 def _require_supported_server(connection: Connection) -> None:
     major = connection.info.server_version // 10000
     if major < OLDEST_POSTGRESQL:
-        raise SchemaError(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed; this is {major}")
+        raise SchemaError(
+            f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed; this is {major}",
+            "upgrade PostgreSQL",
+        )
     if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
         raise SchemaError(
-            "The database has no encoding (SQL_ASCII), so text would come back as bytes. Make it "
-            "anew: createdb --template=template0 --encoding=UTF8"
+            "The database has no encoding (SQL_ASCII), so text would come back as bytes",
+            "make it anew: createdb --template=template0 --encoding=UTF8",
         )
 
 
@@ -205,13 +210,14 @@ def _require_complete(connection: Connection) -> None:
 
 def _behind(migration: Migration) -> SchemaBehind:
     return SchemaBehind(
-        f"The database schema is behind: {migration.name} is not applied. Run: flask ingest migrate"
+        f"The database schema is behind: {migration.name} is not applied",
+        "run: flask ingest migrate",
     )
 
 
 def _require_unchanged(row: AppliedMigration, migration: Migration) -> None:
     if migration.sha256 != row.sha256:
         raise SchemaError(
-            f"Migration {row.name} was edited after it was applied (on {row.applied_at:%Y-%m-%d})."
-            " Restore the file as it was; put changes into a new migration"
+            f"Migration {row.name} was edited after it was applied (on {row.applied_at:%Y-%m-%d})",
+            "restore the file as it was; put changes into a new migration",
         )

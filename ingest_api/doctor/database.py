@@ -12,7 +12,7 @@ from ingest_api.database.migrations import SchemaError, require_current
 from ingest_api.database.pool import Connection, connect
 from ingest_api.doctor import server
 from ingest_api.doctor.clock import judge_difference
-from ingest_api.doctor.findings import Finding, fail, ok, one_line, split_advice, warn
+from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 
 ANSWER_SECONDS = 5.0
@@ -71,8 +71,7 @@ def _check_schema(connection: Connection) -> Iterator[Finding]:
     try:
         require_current(connection)
     except SchemaError as error:
-        message, advice = split_advice(str(error))
-        yield fail("database schema", message, advice or "upgrade PostgreSQL")
+        yield fail("database schema", error.message, error.advice)
     else:
         yield ok("database schema", "is that of this version")
 

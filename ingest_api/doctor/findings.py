@@ -38,10 +38,3 @@ def one_line(error: Exception) -> str:
     """What an error says, which libpq spreads over several lines."""
     lines = (line.strip() for line in str(error).splitlines())
     return "; ".join(filter(None, lines)) or type(error).__name__
-
-
-def split_advice(text: str) -> tuple[str, str]:
-    """Our own messages say in their first sentence what is wrong, and after it, if it is not plain
-    (""), what to do."""
-    message, _, advice = text.partition(". ")
-    return message, advice[:1].lower() + advice[1:]

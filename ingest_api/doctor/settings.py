@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest_api.doctor.findings import Finding, fail, ok, split_advice, warn
-from ingest_api.settings import DEFAULT_ADMIN_TOKEN, Settings, SettingsError
+from ingest_api.doctor.findings import Finding, fail, ok, warn
+from ingest_api.settings import DEFAULT_ADMIN_TOKEN, Fault, Settings, SettingsError
 
 SHORTEST_TOKEN = 16  # as for a device's
 
@@ -19,7 +19,7 @@ class Reading:
     """
 
     settings: Settings
-    faults: Mapping[str, str]
+    faults: Mapping[str, Fault]
 
     def lacks(self, *names: str) -> bool:
         return any(name in self.faults for name in names)
@@ -30,8 +30,7 @@ def read_settings(environ: Mapping[str, str]) -> Reading:
     try:
         return Reading(Settings.from_environ(environ, serving=True), {})
     except SettingsError as error:
-        lines = [line.partition(": ") for line in str(error).splitlines()]
-    faults = {name: fault for name, _, fault in lines}
+        faults = error.faults
     rest = {k: v for k, v in environ.items() if k.removesuffix("_FILE") not in faults}
     return Reading(Settings.from_environ(rest), faults)
 
@@ -41,8 +40,8 @@ def check_settings(reading: Reading) -> Iterator[Finding]:
     if not reading.faults:
         yield ok("settings", "all can be read")
     for name, fault in reading.faults.items():
-        message, advice = split_advice(fault)
-        yield fail(name, message, advice or f"correct {name}; README.md says what it takes")
+        advice = fault.advice or f"correct {name}; deploy/README.md says what it takes"
+        yield fail(name, fault.message, advice)
     if not reading.lacks("ADMIN_TOKEN"):
         yield _judge_token("ADMIN_TOKEN", settings.admin_token)
     if not reading.lacks("INTERNAL_TOKEN"):

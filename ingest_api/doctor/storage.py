@@ -9,7 +9,6 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
@@ -78,7 +77,7 @@ def _judge_mode(root: Path, status: os.stat_result) -> Finding:
 
 def _check_writing(settings: Settings) -> Iterator[Finding]:
     try:
-        seconds = _store_and_remove(settings)
+        seconds = _store_and_remove(settings.audio_storage_dir)
     except IngestError as error:
         yield judge_failure(error, settings.audio_storage_dir)
     else:
@@ -86,19 +85,17 @@ def _check_writing(settings: Settings) -> Iterator[Finding]:
         yield judge_fsync(seconds)
 
 
-def _store_and_remove(settings: Settings) -> float:
+def _store_and_remove(root: Path) -> float:
     """Do with one file what an upload does; the seconds that its fsync took."""
-    # How much is free, and what an upload may be, is another check's business.
-    unlimited = replace(settings, min_free_bytes=0, max_upload_size_bytes=len(_CHUNK))
-    storage = DiskStorage(unlimited)
+    storage = DiskStorage(root)  # how much is free is another check's business
     file_path = f"{RECORDINGS}/.doctor-{token_hex(8)}"
     final = storage.root / file_path
-    with _signals_kept_waiting(), _removed_afterwards(final), storage.incoming() as file:
+    with _signals_kept_waiting(), _removed_afterwards(final), storage.spool() as file:
         file.write(_CHUNK)
         started = monotonic()
         file.sync()
         seconds = monotonic() - started
-        storage.commit(file, file_path, datetime.now(UTC))
+        storage.store(file, file_path, datetime.now(UTC))
     return seconds
 
 

@@ -87,13 +87,13 @@ class JsonBoolean(fields.Boolean):
         return value
 
 
-def load(schema: Schema, data: Any) -> dict[str, Any]:
-    """Check `data` against `schema`; ValidationFailed names the fields."""
+def load(schema: Schema, data: Any) -> Any:
+    """Check `data` against `schema` and return what the schema makes of it, by default a dict.
+    ValidationFailed names the fields."""
     try:
-        values: dict[str, Any] = schema.load(data)
+        return schema.load(data)
     except ValidationError as error:
         raise validation_failed(dict(error.messages_dict)) from None
-    return values
 
 
 def validation_failed(errors: dict[str, Any]) -> ValidationFailed:

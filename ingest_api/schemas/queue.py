@@ -1,12 +1,13 @@
 """Chunks and leases, for workers."""
 
 import dataclasses
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, validate
+from marshmallow import RAISE, Schema, ValidationError, post_load, validate
 
 from ingest_api.models.chunks import INTEGER_MAX, ChunkProgress
+from ingest_api.models.queue import Claim, Failure
 from ingest_api.models.retention import FILE_MISSING
 from ingest_api.schemas.fields import JsonBoolean, JsonInteger, Text, Uuid, rfc3339
 
@@ -24,10 +25,18 @@ def _not_from_fsck(text: str) -> None:
         raise ValidationError(f"Must not begin with {FILE_MISSING!r}, by which fsck knows its own.")
 
 
-class _WithLease:
-    """For how long."""
+class _Seconds(JsonInteger):
+    """A length of time in whole seconds."""
 
-    lease_sec = JsonInteger(load_default=300, validate=validate.Range(1, LONGEST_LEASE))
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        number = super()._deserialize(value, attr, data, **kwargs)
+        return timedelta(seconds=validate.Range(1, LONGEST_LEASE)(number))
+
+
+class _WithLease:
+    """For how long a chunk is leased."""
+
+    lease_sec = _Seconds(attribute="lease", load_default=timedelta(seconds=300))
 
 
 class WorkerSchema(_WithLease, Schema):
@@ -44,6 +53,10 @@ class ClaimSchema(WorkerSchema):
 
     limit = JsonInteger(load_default=1, validate=validate.Range(1, MOST_CHUNKS))
     point_id = Uuid(load_default=None)
+
+    @post_load
+    def _claim(self, values: dict[str, Any], **_: Any) -> Claim:
+        return Claim(**values)
 
 
 class AttemptSchema(Schema):
@@ -64,6 +77,11 @@ class FailureSchema(AttemptSchema):
 
     message = Text(required=True, validate=[validate.Length(1, 10_000), _not_from_fsck])
     retry = JsonBoolean(required=True)
+
+    @post_load
+    def _failure(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
+        attempt = values.pop("attempt")
+        return {"attempt": attempt, "failure": Failure(**values)}
 
 
 _CHUNK = tuple(item.name for item in dataclasses.fields(ChunkProgress))

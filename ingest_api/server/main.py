@@ -13,7 +13,7 @@ from dotenv import load_dotenv
 
 from ingest_api.database.migrations import SchemaBehind, SchemaError
 from ingest_api.server.startup import check_before_serving
-from ingest_api.settings import Settings, SettingsError
+from ingest_api.settings import Fault, Settings, SettingsError
 
 SCHEMA_BEHIND = 3
 
@@ -25,7 +25,7 @@ def main() -> None:
         read_dotenv_file()
         settings = Settings.from_environ(serving=True)
     except SettingsError as error:
-        sys.exit(f"These settings must be changed:\n{error}")
+        sys.exit(str(error))
     if arguments.check:
         sys.exit(_check(settings))
     config = str(files("ingest_api.deploy").joinpath("gunicorn.conf.py"))
@@ -55,7 +55,7 @@ def read_dotenv_file() -> None:
     try:
         load_dotenv(".env")
     except UnicodeDecodeError:
-        raise SettingsError(".env: is not UTF-8 text") from None
+        raise SettingsError({".env": Fault("is not UTF-8 text")}) from None
 
 
 def _check(settings: Settings) -> int:

@@ -19,7 +19,7 @@ def prepare_to_serve(settings: Settings) -> None:
     """Once, before the first worker starts. SchemaError on a schema that is behind or ahead. A
     database, a storage or a Redis that is not there yet is no reason not to start."""
     try:
-        DiskStorage(settings).prepare()
+        DiskStorage(settings.audio_storage_dir).prepare()
     except IngestError as error:
         _log.error("starting without storage, uploads get 503: %s", error.cause)
     if settings.queue_backend == "redis":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from ingest_api.errors import OperatorError
 from ingest_api.models.chunks import Chunk
 from ingest_api.schemas.fields import rfc3339
 from ingest_api.settings import Settings
@@ -24,9 +25,8 @@ KEPT_SECONDS = 300
 knows of those that are not there yet."""
 
 
-class StreamError(Exception):
-    """Redis does not take announcements; the message says why, in one line and without the
-    password."""
+class StreamError(OperatorError):
+    """Redis does not take announcements; why, in one line and without the password."""
 
 
 def entry(chunk: Chunk) -> dict[Any, Any]:

@@ -11,12 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from time import time
 from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.errors import OperatorError, StorageUnavailable
 from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.base import StoredFile
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
 
 PAGE = 1000
@@ -52,28 +55,29 @@ class Discrepancy:
     repaired: bool
 
 
-class TooMuchMissing(Exception):
-    """So many files are missing that a disk is, rather than they."""
+class TooMuchMissing(OperatorError):
+    """So many files are missing that the whole disk is probably missing."""
 
 
-def require_disk(connection: Connection, files: StoredFiles) -> None:
+def require_disk(connection: Connection, files: DiskUpkeep) -> None:
     """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
     if not files.root.is_dir():
-        raise TooMuchMissing(f"There is no folder {files.root}. Is its disk mounted?")
+        raise TooMuchMissing(f"There is no folder {files.root}", "mount its disk")
     rows = [row for row in queries.files.list_newest_files(connection) if row.status != "PRUNED"]
     if not rows or any(_is_there(files, row) for row in rows):
         return
     if len(rows) > FEW or not (files.root / RECORDINGS).is_dir():
         raise TooMuchMissing(
-            f"None of the latest {len(rows)} recordings is in {files.root}. Is its disk mounted, "
-            "and is AUDIO_STORAGE_DIR the service's own? If they are really gone, add --force"
+            f"None of the latest {len(rows)} recordings is in {files.root}",
+            "mount its disk, and check that AUDIO_STORAGE_DIR is the service's own; if the "
+            "recordings are really gone, add --force",
         )
 
 
-def _is_there(files: StoredFiles, row: ChunkFile) -> bool:
+def _is_there(files: DiskUpkeep, row: ChunkFile) -> bool:
     try:
         return files.status(row.file_path) is not None
-    except (OSError, ValueError):
+    except (StorageUnavailable, ValueError):
         return False
 
 
@@ -86,7 +90,7 @@ class Check:
     """
 
     connection: Connection
-    files: StoredFiles
+    files: DiskUpkeep
     waiting_status: str  # of a chunk whose file is back, if it was not finished
     grace: float
     checksums: bool = False
@@ -105,9 +109,9 @@ class Check:
     def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
         """Files that no row names. `progress` is called with the files done since."""
         candidates: list[str] = []
-        for page in _pages(self.files.recordings()):
-            unnamed = self._not_named_by_id(page)
-            candidates += [p for p in unnamed if self.files.is_older_than(p, self.grace)]
+        for page in _pages(self.files.list(RECORDINGS)):
+            old = [file.path for file in page if self._is_old(file)]
+            candidates += self._without_named_by_id(old)
             if len(candidates) >= PAGE:
                 yield from self._strays(candidates)
                 candidates = []
@@ -118,12 +122,11 @@ class Check:
 
     def temporary_files(self) -> Iterator[Discrepancy]:
         """Files that no upload is writing any more."""
-        for file_path in self.files.temporary_files():
-            if self.files.is_older_than(file_path, self.grace):
-                if self.repair:
-                    self.files.remove_temporary_file(file_path)
-                detail = "left by a process that died" + (": removed" if self.repair else "")
-                yield Discrepancy(Kind.STALE_TEMPORARY, file_path, None, detail, self.repair)
+        for file in filter(self._is_old, self.files.temporary_files()):
+            if self.repair:
+                self.files.remove_temporary_file(file.path)
+            detail = "left by a process that died" + (": removed" if self.repair else "")
+            yield Discrepancy(Kind.STALE_TEMPORARY, file.path, None, detail, self.repair)
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Discrepancy]:
         suspects = [row for row in page if self._fault(row)]
@@ -145,8 +148,8 @@ class Check:
             return self._compare(row)
         except ValueError:
             return Kind.FOREIGN_PATH, "leads out of AUDIO_STORAGE_DIR"
-        except OSError as error:
-            return Kind.UNREADABLE, error.strerror or str(error)
+        except (OSError, StorageUnavailable) as error:
+            return Kind.UNREADABLE, _reason(error)
 
     def _compare(self, row: ChunkFile) -> Fault | None:
         given_up = row.status == "ERROR" and (row.error_message or "").startswith(FILE_MISSING)
@@ -154,8 +157,8 @@ class Check:
         if status is None:
             found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
             return None if given_up else found
-        if status.st_size != row.file_size_bytes:
-            return Kind.WRONG_SIZE, f"{status.st_size} bytes, not {row.file_size_bytes}"
+        if status.size != row.file_size_bytes:
+            return Kind.WRONG_SIZE, f"{status.size} bytes, not {row.file_size_bytes}"
         if (self.checksums or given_up) and row.sha256 is not None:
             sha256 = self.files.sha256(row.file_path)
             if sha256 != row.sha256:
@@ -166,8 +169,8 @@ class Check:
         missing = sum(kind is Kind.MISSING_FILE for kind, _ in faults.values())
         if self.repair and not self.force and missing > FEW and 20 * missing > rows:
             raise TooMuchMissing(
-                f"{missing} of {rows} rows in succession have no file. Is a disk not mounted? "
-                "They were not marked; if the files are really gone, add --force"
+                f"{missing} of {rows} rows in succession have no file, so none was marked",
+                "check that every disk is mounted; if the files are really gone, add --force",
             )
 
     def _mend(self, row: ChunkFile, kind: Kind) -> str:
@@ -191,8 +194,11 @@ class Check:
             self.connection, row.chunk_id, waiting_status=self.waiting_status
         )
 
-    def _not_named_by_id(self, file_paths: list[str]) -> set[str]:
-        """Those that are not the file of the row whose id is in the name."""
+    def _is_old(self, file: StoredFile) -> bool:
+        return time() - file.written_at > self.grace
+
+    def _without_named_by_id(self, file_paths: list[str]) -> set[str]:
+        """The paths that are not the file of the row whose id is in the name."""
         found = filter(None, map(_ID_IN_NAME.search, file_paths))
         rows = queries.files.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
         return set(file_paths) - self._canonical(row.file_path for row in rows)
@@ -209,7 +215,7 @@ class Check:
                 yield Discrepancy(Kind.STRAY_FILE, file_path, None, detail, True)
 
     def _set_aside(self, file_path: str) -> str | None:
-        if not self._not_named_by_id([file_path]):
+        if not self._without_named_by_id([file_path]):
             return None  # its upload was completed meanwhile
         return self.files.set_aside(file_path, grace=self.grace)
 
@@ -221,9 +227,14 @@ class Check:
         return paths
 
 
-def _pages(file_paths: Iterator[str]) -> Iterator[list[str]]:
-    while page := list(islice(file_paths, PAGE)):
+def _pages(files: Iterator[StoredFile]) -> Iterator[list[StoredFile]]:
+    while page := list(islice(files, PAGE)):
         yield page
+
+
+def _reason(error: OSError | StorageUnavailable) -> str:
+    cause = error.__cause__ if isinstance(error, StorageUnavailable) else error
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
 
 
 def _is_text(file_path: str) -> bool:

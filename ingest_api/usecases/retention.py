@@ -2,7 +2,7 @@
 
 Batch by batch: mark the rows PRUNED, which takes them out of everybody's hands; remove the files;
 delete the rows. What a crash leaves is marked, and the next run finishes it. The caller holds the
-lock of `StoredFiles`: nobody else may delete a row, and so let an upload store the chunk anew,
+lock of `DiskUpkeep`: nobody else may delete a row, and so let an upload store the chunk anew,
 while this one is still about to remove the file.
 """
 
@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
+from typing import Any
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
-from ingest_api.errors import StorageUnavailable
+from ingest_api.errors import OperatorError, StorageUnavailable
 from ingest_api.models.retention import FIRST_ID, PrunedChunk, Selection
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.base import Store
 
 MOST_CLOCK_SECONDS = 60.0
 
@@ -37,8 +38,8 @@ class Batch:
         )
 
 
-class Refused(Exception):
-    """More would go than was meant; the message says what to do."""
+class Refused(OperatorError):
+    """More would be removed than was meant."""
 
 
 def received_before(connection: Connection, older_than: timedelta, *, force: bool) -> datetime:
@@ -51,8 +52,8 @@ def received_before(connection: Connection, older_than: timedelta, *, force: boo
     before, last = now - older_than, queries.devices.get_last_seen(connection)
     if last and last < before and not force:
         raise Refused(
-            f"No recorder was seen since {last:%Y-%m-%d %H:%M} UTC, so everything would go. Is the "
-            f"clock right? It says {now:%Y-%m-%d %H:%M}. If so, add --force"
+            f"No device was seen since {last:%Y-%m-%d %H:%M} UTC, so every chunk would be removed",
+            f"check the clock, which says {now:%Y-%m-%d %H:%M}; if it is right, add --force",
         )
     return before
 
@@ -63,17 +64,19 @@ def require_no_references(connection: Connection, *, cascade: bool) -> None:
     blocking = [found.table_name for found in references if found.on_delete in {"a", "r"}]
     if blocking:
         raise Refused(
-            f"{', '.join(blocking)} refers to chunks and lets none be deleted: make its foreign "
-            "key ON DELETE CASCADE or SET NULL"
+            f"{', '.join(blocking)} references chunks, and its foreign key prevents their deletion",
+            "make the foreign key ON DELETE CASCADE or SET NULL",
         )
     if references and not cascade:
         names = ", ".join(found.table_name for found in references)
-        raise Refused(f"Rows of {names} hang on the chunks: if they may go with them, --cascade")
+        raise Refused(
+            f"Rows in {names} reference these chunks", "pass --cascade to delete them as well"
+        )
 
 
 def prune(
     connection: Connection,
-    files: StoredFiles,
+    store: Store[Any],
     selection: Selection,
     *,
     batch_size: int,
@@ -89,9 +92,9 @@ def prune(
         pass
     seconds = 1 / chunks_per_second if chunks_per_second else 0.0
     for chunks in _left_behind(connection, batch_size):
-        yield _remove(connection, files, chunks, seconds)
+        yield _remove(connection, store, chunks, seconds)
     for chunks in _mark(connection, selection, batch_size):
-        batch = _remove(connection, files, chunks, seconds)
+        batch = _remove(connection, store, chunks, seconds)
         yield batch
         if not batch.chunks:
             raise StorageUnavailable("No file can be removed; the log says why")
@@ -117,12 +120,14 @@ def _mark(
 
 
 def _remove(
-    connection: Connection, files: StoredFiles, chunks: list[PrunedChunk], seconds_each: float
+    connection: Connection, store: Store[Any], chunks: list[PrunedChunk], seconds_each: float
 ) -> Batch:
     """Take at least so long."""
     started = monotonic()
     promised = _promised_by_others(connection, chunks)
-    failures = files.remove(chunk for chunk in chunks if chunk.file_path not in promised)
+    failures = store.remove(
+        {chunk.file_path: chunk.start_ts for chunk in chunks if chunk.file_path not in promised}
+    )
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
     queries.files.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
     size = sum(chunk.file_size_bytes for chunk in removed)

@@ -3,8 +3,11 @@ lost. Knows nothing of HTTP."""
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Generic
 from uuid import UUID
 
 import psycopg
@@ -20,78 +23,114 @@ from ingest_api.errors import (
 )
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.chunks import INTEGER_MAX, Chunk, Device, NewChunk, Receipt, Recording
-from ingest_api.storage.disk.storage import DiskStorage
-from ingest_api.storage.disk.temporary import Incoming
+from ingest_api.storage.base import SpoolT, Store
 from ingest_api.storage.layout import file_path_for
 from ingest_api.stream.announcer import Announcer
+from ingest_api.usecases.incoming import Incoming
 
 MARK_SECONDS = 0.9
-"""For the statement that only completes an announcement; see database.USE_SECONDS."""
+"""For the statement that only completes an announcement; see database.pool.USE_SECONDS."""
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def accept_chunk(  # noqa: PLR0913  the last three are the service
-    device: Device,
-    recording: Recording,
-    incoming: Incoming,
-    *,
-    storage: DiskStorage,
-    database: Database,
-    waiting_status: str,
-) -> Receipt:
-    """Store a received file under its final name, then record it. An upload that was accepted
-    before gets the receipt of the first time, and its file back if that was lost.
+class Uploads(Generic[SpoolT]):
+    """Uploads into one store: `receive` the bytes, `accept` the chunk, `announce` it."""
 
-    DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull, StorageUnavailable,
-    DatabaseUnavailable: then the agent sends again, and that completes this upload.
-    """
-    _require_own(device, recording)
-    if not incoming.size:
-        raise EmptyFile
-    chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
-    storage.commit(incoming, chunk.file_path, chunk.start_ts)
-    try:
-        with database.connection() as connection:
-            inserted = queries.chunks.insert_chunk(connection, chunk, status=waiting_status)
-            known = inserted or _known(connection, chunk, waiting_status)
-    except psycopg.errors.ForeignKeyViolation:
-        raise InvalidToken from None  # the device was deleted meanwhile
-    if known is None:
-        raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
-    reached(Failpoint.COMMITTED)
-    if not storage.holds(incoming, known.file_path):
-        # It was recorded before its device was moved to another register, and that is its place;
-        # or retention took away the file of the first time just before the row was written anew;
-        # or the same upload came twice at once, and the other has put its own file there.
-        storage.commit(incoming, known.file_path, known.start_ts)
-    return Receipt(known, duplicate=inserted is None)
+    def __init__(
+        self,
+        store: Store[SpoolT],
+        database: Database,
+        announcer: Announcer | None,  # None: chunks are not announced in Redis
+        *,
+        waiting_status: str,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._announcer = announcer
+        self._waiting_status = waiting_status
+        self._max_bytes = max_bytes
 
+    @contextmanager
+    def receive(self) -> Iterator[Incoming[SpoolT]]:
+        """Lend a place for the bytes, gone at the end whatever happens. StorageFull,
+        StorageUnavailable."""
+        with self._store.spool() as spool:
+            yield Incoming(spool, max_bytes=self._max_bytes)
 
-def announce_chunk(receipt: Receipt, *, announcer: Announcer | None, database: Database) -> Receipt:
-    """Announce a chunk that waits for it in Redis; the receipt, which then says that it is queued.
-    Raises nothing: the chunk is safe, and the relay announces what could not be announced here."""
-    chunk = receipt.chunk
-    if announcer is None or chunk.status != "UPLOADED" or not announcer.announce(chunk):
-        return receipt
-    try:
-        with database.connection(MARK_SECONDS) as connection:
-            queries.stream.mark_queued(connection, [chunk.chunk_id])
-    except (DatabaseUnavailable, psycopg.Error) as error:
-        cause = error.cause if isinstance(error, DatabaseUnavailable) else error
-        _log.warning("a chunk will be announced twice, because it could not be marked: %s", cause)
-        return receipt
-    return replace(receipt, chunk=replace(chunk, status="QUEUED"))
+    def accept(self, device: Device, recording: Recording, incoming: Incoming[SpoolT]) -> Receipt:
+        """Store a received recording under its final name, then record it.
 
+        An upload that was accepted before gets the receipt of the first time, and its file back if
+        that was lost. DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull,
+        StorageUnavailable, DatabaseUnavailable: then the agent sends again, and that completes
+        this upload.
+        """
+        _require_own(device, recording)
+        if not incoming.size:
+            raise EmptyFile
+        chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
+        version = self._store.store(incoming.spool, chunk.file_path, chunk.start_ts)
+        inserted, known = self._record(chunk)
+        reached(Failpoint.COMMITTED)
+        if not self._holds(known.file_path, version):
+            # It was recorded before its device was moved to another register, and that is its
+            # place. Or retention removed the file of the first time just before the row was written
+            # anew. Or the same upload came twice at once, and the other has put its own file there.
+            self._store.store(incoming.spool, known.file_path, known.start_ts)
+        return Receipt(known, duplicate=not inserted)
 
-def _known(connection: Connection, chunk: NewChunk, waiting_status: str) -> Chunk | None:
-    """The row of the first time; if it was given up because its file was gone, no longer."""
-    known, chunk_id = queries.chunks.get_chunk(connection, chunk.chunk_id), chunk.chunk_id
-    if not known or known.status != "ERROR":
-        return known
-    restored = queries.files.restore_chunk(connection, chunk_id, waiting_status=waiting_status)
-    return queries.chunks.get_chunk(connection, chunk_id) if restored else known
+    def announce(self, receipt: Receipt) -> Receipt:
+        """Announce a chunk that waits for it in Redis; return the receipt, which then says queued.
+
+        Raises nothing: the chunk is safe, and the relay announces what could not be announced.
+        """
+        chunk = receipt.chunk
+        if self._announcer is None or chunk.status != "UPLOADED":
+            return receipt
+        if not self._announcer.announce(chunk):
+            return receipt
+        try:
+            with self._database.connection(MARK_SECONDS) as connection:
+                queries.stream.mark_queued(connection, [chunk.chunk_id])
+        except (DatabaseUnavailable, psycopg.Error) as error:
+            cause = error.cause if isinstance(error, DatabaseUnavailable) else error
+            _log.warning(
+                "a chunk will be announced twice, because it could not be marked: %s", cause
+            )
+            return receipt
+        return replace(receipt, chunk=replace(chunk, status="QUEUED"))
+
+    def _record(self, chunk: NewChunk) -> tuple[bool, Chunk]:
+        """Whether the row is new, and the row."""
+        try:
+            with self._database.connection() as connection:
+                status = self._waiting_status
+                inserted = queries.chunks.insert_chunk(connection, chunk, status=status)
+                known = inserted or self._known(connection, chunk.chunk_id)
+        except psycopg.errors.ForeignKeyViolation:
+            raise InvalidToken from None  # the device was deleted meanwhile
+        if known is None:
+            raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
+        return inserted is not None, known
+
+    def _known(self, connection: Connection, chunk_id: UUID) -> Chunk | None:
+        """The row of the first time; if it was given up because its file was gone, no longer."""
+        known = queries.chunks.get_chunk(connection, chunk_id)
+        if not known or known.status != "ERROR":
+            return known
+        restored = queries.files.restore_chunk(
+            connection, chunk_id, waiting_status=self._waiting_status
+        )
+        return queries.chunks.get_chunk(connection, chunk_id) if restored else known
+
+    def _holds(self, path: str, version: str) -> bool:
+        """Whether the file under `path` is the one that was just stored. Another one may have the
+        same bytes, but nobody knows yet how durable it is."""
+        status = self._store.status(path)
+        return status is not None and status.version == version
 
 
 def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:
@@ -108,7 +147,7 @@ def new_chunk(recording: Recording, *, sha256: bytes, size: int) -> NewChunk:
 
 
 def chunk_id_for(device_id: UUID, start_ts: datetime, sha256: bytes) -> UUID:
-    """A UUIDv8 (RFC 9562, section 5.8) computed from the upload.
+    """Compute a UUIDv8 (RFC 9562, section 5.8) from the upload.
 
     48 bits of Unix milliseconds, as in a UUIDv7, so that ids sort by recording time and new rows
     go to the end of the index; the rest is a hash. Before 1970 the time is 0.

@@ -21,7 +21,7 @@ from ingest_api.errors import (
     UnsupportedMediaType,
 )
 from ingest_api.server.patient_socket import PatientSocket
-from ingest_api.storage.disk.temporary import Incoming
+from ingest_api.usecases.incoming import Incoming
 from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
 
 JSON_BYTES = 64 * 1024
@@ -111,7 +111,7 @@ class IngestRequest(Request):
             connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 
-    def receive_chunk(self, incoming: Incoming) -> "MultiDict[str, str]":
+    def receive_chunk(self, incoming: Incoming[Any]) -> "MultiDict[str, str]":
         """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
 
         FileTooLarge, UnsupportedMediaType, BadRequest, TruncatedBody, RequestTimeout,
@@ -127,7 +127,7 @@ class IngestRequest(Request):
         if not _is_boundary(boundary):
             raise BadRequest("The multipart boundary is missing or malformed")
         try:
-            return read_form(self.stream.read, boundary, incoming)
+            return read_form(self.stream.read, boundary, incoming.write)
         except RequestTooLarge:
             raise incoming.too_large() from None
 

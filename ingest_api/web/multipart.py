@@ -19,7 +19,6 @@ from werkzeug.sansio.multipart import (
 )
 
 from ingest_api.errors import BadRequest, ValidationFailed
-from ingest_api.storage.disk.temporary import Incoming
 
 CHUNK_FILE = "chunk_file"
 READ_BYTES = 64 * 1024
@@ -35,14 +34,14 @@ FORM_PARTS = 100
 
 
 def read_form(
-    read: Callable[[int], bytes], boundary: str, incoming: Incoming
+    read: Callable[[int], bytes], boundary: str, write: Callable[[bytes], object]
 ) -> "MultiDict[str, str]":
-    """Write the part `chunk_file` to `incoming`; return the fields. `read` is given how much it may
-    return, and returns b"" at the end.
+    """Hand the part `chunk_file` to `write`, piece by piece; return the fields. `read` is given how
+    much it may return, and returns b"" at the end.
 
-    BadRequest, ValidationFailed, and what `read` and `Incoming.write` raise.
+    BadRequest, ValidationFailed, and what `read` and `write` raise.
     """
-    form = _Form(incoming)
+    form = _Form(write)
     try:
         decoder = _Decoder(boundary.encode())
         decoder.open(read(READ_BYTES))
@@ -63,9 +62,9 @@ def read_form(
 class _Form:
     """What came so far."""
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, write_file: Callable[[bytes], object]) -> None:
         self.fields: list[tuple[str, str]] = []
-        self._incoming = incoming
+        self._write_file = write_file
         self._has_file = False
         self._name: str | None = None  # of the field that is arriving
         self._value = b""
@@ -113,7 +112,7 @@ class _Form:
         if encoding not in {"binary", "8bit", "7bit"}:  # RFC 7578, section 4.7
             raise BadRequest("The file must be sent as it is, not in a transfer encoding")
         self._has_file = True
-        return self._incoming.write
+        return self._write_file
 
 
 def _forget(data: bytes) -> None:

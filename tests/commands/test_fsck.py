@@ -19,7 +19,8 @@ from support.service import Service, clean_environ, flask_ingest
 
 from ingest_api.database.pool import connect
 from ingest_api.settings import Settings
-from ingest_api.storage.disk.upkeep import StoredFiles
+from ingest_api.storage.base import FileStatus
+from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.usecases.fsck import Check, Kind
 
 HOURS_AGO = time.time() - 3 * 3600
@@ -403,18 +404,18 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
     assert "--grace must be at least 150s" in _could_not_run(emptied, "--grace", "149s")
     assert "'1 h' is not a duration" in _could_not_run(emptied, "--grace", "1 h")
     # A disk that is not mounted is not a million lost recordings.
-    assert "Is its disk mounted" in _could_not_run(emptied, AUDIO_STORAGE_DIR=str(tmp_path))
+    assert "Mount its disk" in _could_not_run(emptied, AUDIO_STORAGE_DIR=str(tmp_path))
     (tmp_path / "audio").mkdir()
     assert emptied.rows(recorder)[0]["status"] == "QUEUED"
 
 
 def _check(service: Service, connection: Any) -> Check:
     return Check(
-        connection, StoredFiles(service.storage), waiting_status="QUEUED", grace=3600, repair=True
+        connection, DiskUpkeep(service.storage), waiting_status="QUEUED", grace=3600, repair=True
     )
 
 
-class _Busy(StoredFiles):
+class _Busy(DiskUpkeep):
     """While fsck looks, something happens: before the nth look at a file, and before it is put
     back."""
 
@@ -423,7 +424,7 @@ class _Busy(StoredFiles):
         self._events = events
         self._looks = 0
 
-    def status(self, file_path: str) -> os.stat_result | None:
+    def status(self, file_path: str) -> FileStatus | None:
         self._looks += 1
         self._events.get(self._looks, lambda: None)()
         return super().status(file_path)
@@ -565,7 +566,7 @@ def test_an_upload_that_is_completed_while_its_file_is_moved_keeps_it(emptied: S
 def test_a_file_written_anew_in_the_last_moment_is_put_back(emptied: Service) -> None:
     recorder = emptied.recorder()
     file = _store(emptied, recorder)  # as fresh as an upload's that has not come to its row
-    moved = StoredFiles(emptied.storage).set_aside(
+    moved = DiskUpkeep(emptied.storage).set_aside(
         str(file.relative_to(emptied.storage)), grace=3600
     )
     assert moved is None

@@ -18,7 +18,7 @@ from support.recorder import SPEECH, Recorder, multipart
 from support.service import Service
 
 from ingest_api.errors import StorageFull, StorageUnavailable
-from ingest_api.storage.disk.temporary import Incoming
+from ingest_api.storage.disk.temporary import TemporaryFile
 
 AS_ROOT = os.geteuid() == 0
 RESERVED = 65536
@@ -255,15 +255,16 @@ def test_a_temporary_file_that_cannot_be_removed_costs_no_upload(
 
 
 def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Any) -> None:
-    full = os.open("/dev/full", os.O_WRONLY)
-    read_only = os.open("/dev/null", os.O_RDONLY)
+    full, read_only = TemporaryFile(tmp_path / "full"), TemporaryFile(tmp_path / "read-only")
+    os.dup2(os.open("/dev/full", os.O_WRONLY), full._descriptor)
+    os.dup2(os.open("/dev/null", os.O_RDONLY), read_only._descriptor)
     try:
         with pytest.raises(StorageFull) as caught:
-            Incoming(full, tmp_path, 100).write(b"x")
+            full.write(b"x")
         assert isinstance(caught.value.__cause__, OSError)
         assert caught.value.__cause__.errno == errno.ENOSPC
         with pytest.raises(StorageUnavailable):
-            Incoming(read_only, tmp_path, 100).write(b"x")
+            read_only.write(b"x")
     finally:
-        os.close(full)
-        os.close(read_only)
+        full.discard()
+        read_only.discard()

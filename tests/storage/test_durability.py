@@ -23,8 +23,10 @@ from ingest_api.schemas.uploads import load_recording
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders
 from ingest_api.storage.disk.storage import DiskStorage
-from ingest_api.storage.disk.upkeep import StoredFiles
-from ingest_api.usecases import devices, uploads
+from ingest_api.storage.disk.upkeep import DiskUpkeep
+from ingest_api.storage.layout import file_path_for
+from ingest_api.usecases import devices
+from ingest_api.usecases.uploads import Uploads
 
 
 def _settings(tmp_path: Any, database_url: str) -> Settings:
@@ -49,7 +51,9 @@ def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
 def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url: str) -> None:
     settings = _settings(tmp_path, database_url)
     recorder, recording = _recorder(settings)
-    storage, database = DiskStorage(settings), Database(settings)
+    database = Database(settings)
+    store = DiskStorage(settings.audio_storage_dir)
+    uploads = Uploads(store, database, None, waiting_status="QUEUED", max_bytes=len(SPEECH))
     steps: list[str] = []
 
     def observe(frame: FrameType, event: str, function: Any) -> None:
@@ -61,32 +65,27 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
             steps.append("insert_chunk")
 
     try:
-        with storage.incoming() as incoming:
+        with uploads.receive() as incoming:
             incoming.write(SPEECH)
             sys.setprofile(observe)
-            uploads.accept_chunk(
-                *(recorder.device, recording, incoming),
-                storage=storage,
-                database=database,
-                waiting_status="QUEUED",
-            )
+            uploads.accept(recorder.device, recording, incoming)
             sys.setprofile(None)
     finally:
         sys.setprofile(None)
         database.close()
-    entries = ["fsync in sync_folder", "done"] * 5  # of audio, point, register, day, hour
+    entries = ["fsync in sync_path", "done"] * 5  # of audio, point, register, day, hour
     assert steps == [
-        "fsync in Incoming.sync",
+        "fsync in TemporaryFile.sync",
         "done",
-        "link in Incoming.link",
-        "link in Incoming.link",  # now that the folders are there
+        "link in TemporaryFile.link",
+        "link in TemporaryFile.link",  # now that the folders are there
         "done",
         *entries,
-        "fsync in sync_folder",
+        "fsync in sync_path",
         "done",
         "insert_chunk",
     ]
-    assert (tmp_path / uploads.file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
+    assert (tmp_path / file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
 
 
 def _only_id(settings: Settings) -> Any:
@@ -145,14 +144,14 @@ def test_an_upload_whose_row_fails_is_completed_by_the_next_try(
 
 
 def test_what_fsck_moves_goes_to_durable_folders(tmp_path: Path) -> None:
-    files = StoredFiles(tmp_path)
+    files = DiskUpkeep(tmp_path)
     (tmp_path / "audio/a").mkdir(parents=True)
     (tmp_path / "audio/a/b.ogg").write_bytes(b"1")
     steps: list[str] = []
 
     def observe(frame: FrameType, event: str, function: Any) -> None:
-        if event == "call" and frame.f_code.co_name == "sync_folder":
-            steps.append(str(frame.f_locals["folder"].relative_to(tmp_path)))
+        if event == "call" and frame.f_code.co_name == "sync_path":
+            steps.append(str(frame.f_locals["path"].relative_to(tmp_path)))
         elif event == "c_call" and function in (os.link, os.rename, os.unlink):
             steps.append(function.__name__)
 
@@ -175,31 +174,29 @@ def test_what_fsck_moves_goes_to_durable_folders(tmp_path: Path) -> None:
 def test_the_folders_it_remembers_are_bounded(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     folders._remembered_until = math.inf
-    remembered = folders.durable(datetime.now(UTC))
-    remembered.update(str(number) for number in range(REMEMBERED_FOLDERS - 1))
-    assert folders.durable(datetime.now(UTC)) is remembered
-    remembered.add("one more")
-    assert folders.durable(datetime.now(UTC)) == set()
+    folders._durable.update(str(number) for number in range(REMEMBERED_FOLDERS - 1))
+    folders.ensure(tmp_path / "a", datetime.now(UTC))
+    assert len(folders._durable) == REMEMBERED_FOLDERS
+    folders.ensure(tmp_path / "b", datetime.now(UTC))
+    assert folders._durable == {str(tmp_path / "b")}
 
 
 def test_a_folder_that_is_removed_takes_what_is_remembered_with_it(tmp_path: Path) -> None:
     """Whoever finds one missing cannot know which others are; those that are there are synced."""
     folders, now = Folders(tmp_path), datetime.now(UTC)
-    durable = folders.durable(now)
     for hour in (tmp_path / "audio/day/10", tmp_path / "audio/day/11"):
-        folders.make(hour, durable)
-        folders.settle(hour, durable)
-    assert len(durable) == 4  # a new hour forgets none of the others
+        folders.ensure(hour, now)
+    assert len(folders._durable) == 4  # a new hour forgets none of the others
     (tmp_path / "audio/day/11").rmdir()
     (tmp_path / "audio/day/10").rmdir()
     (tmp_path / "audio/day").rmdir()
-    folders.make(tmp_path / "audio/day/12", durable)
+    folders.make(tmp_path / "audio/day/12")
     assert (tmp_path / "audio/day/12").is_dir()
-    assert folders.durable(now) == set()
+    assert folders._durable == set()
 
 
-def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Any, database_url: str) -> None:
-    storage = DiskStorage(_settings(tmp_path / "a" / "b", database_url))
+def test_a_new_storage_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    storage = DiskStorage(tmp_path / "a" / "b")
     storage.prepare()
     storage.prepare()
     storage.probe()

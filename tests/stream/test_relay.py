@@ -554,7 +554,7 @@ def test_with_postgresql_as_the_queue_it_says_what_to_do(database_url: str) -> N
 
 def test_bad_settings_are_told(database_url: str) -> None:
     refusal = _refusal(database_url, "http://:secret-word@host")
-    assert "these settings must be changed" in refusal
+    assert "These settings must be changed" in refusal
     assert "REDIS_URL: must be" in refusal
     assert "secret-word" not in refusal
 

@@ -1,13 +1,10 @@
 """Taking an upload's form apart, whatever the pieces in which it arrives."""
 
-from pathlib import Path
 from random import Random
 
 import pytest
 
 from ingest_api.errors import BadRequest
-from ingest_api.settings import Settings
-from ingest_api.storage.disk.storage import DiskStorage
 from ingest_api.web.multipart import READ_BYTES, read_form
 
 BOUNDARY = "XyZ"
@@ -31,7 +28,7 @@ TRAPS = (
 )
 
 
-def _read(storage: DiskStorage, body: bytes, pieces: list[int]) -> tuple[dict[str, str], bytes]:
+def _read(body: bytes, pieces: list[int]) -> tuple[dict[str, str], bytes]:
     """The fields and the file of `body`, arriving in pieces that end at these places."""
     ends = iter([*pieces, len(body)])
     at = 0
@@ -41,53 +38,46 @@ def _read(storage: DiskStorage, body: bytes, pieces: list[int]) -> tuple[dict[st
         begin, at = at, min(next(ends, len(body)), at + size)
         return body[begin:at]
 
-    with storage.incoming() as incoming:
-        form = read_form(read, BOUNDARY, incoming)
-        return form.to_dict(), incoming.path.read_bytes()
-
-
-@pytest.fixture(name="storage")
-def _storage(tmp_path: Path) -> DiskStorage:
-    storage = DiskStorage(Settings.from_environ({"AUDIO_STORAGE_DIR": str(tmp_path)}))
-    storage.prepare()
-    return storage
+    file = bytearray()
+    form = read_form(read, BOUNDARY, file.extend)
+    return form.to_dict(), bytes(file)
 
 
 @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
 @pytest.mark.parametrize("trap", TRAPS, ids=repr)
-def test_a_body_may_be_cut_anywhere_in_two(storage: DiskStorage, trap: bytes, tail: bytes) -> None:
+def test_a_body_may_be_cut_anywhere_in_two(trap: bytes, tail: bytes) -> None:
     sound = b"abc" + trap
     body = HEAD + sound + tail
     for cut in range(len(b"--XyZ\r\n"), len(body)):
-        fields, file = _read(storage, body, [cut])
+        fields, file = _read(body, [cut])
         assert file == sound, cut
         assert fields["codec"] == "opus"
 
 
-def test_a_body_may_be_cut_anywhere_in_many(storage: DiskStorage) -> None:
+def test_a_body_may_be_cut_anywhere_in_many() -> None:
     random = Random(6)
     for _ in range(300):
         sound = b"".join(trap + b"." for trap in random.choices(TRAPS, k=random.randrange(20)))
         body = HEAD + sound + TAILS["padded"]
         places = range(len(b"--XyZ\r\n"), len(body))
         cuts = sorted(random.sample(places, random.randrange(len(places))))
-        assert _read(storage, body, cuts)[1] == sound
+        assert _read(body, cuts)[1] == sound
 
 
 @pytest.mark.parametrize("missing", range(1, 14))
-def test_a_recording_that_ends_with_a_piece_is_whole(storage: DiskStorage, missing: int) -> None:
+def test_a_recording_that_ends_with_a_piece_is_whole(missing: int) -> None:
     """The delimiter is cut in two by the size of a read, as it happens over a network."""
     sound = bytes(READ_BYTES - len(HEAD) - missing)
-    assert _read(storage, HEAD + sound + TAILS["plain"], [])[1] == sound
+    assert _read(HEAD + sound + TAILS["plain"], [])[1] == sound
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n--XyZ", b"\r\n--XyZ-", b"\n--XyZ--\n", b"\r\n--Xyz--"])
-def test_a_part_that_does_not_end_is_refused(storage: DiskStorage, end: bytes) -> None:
+def test_a_part_that_does_not_end_is_refused(end: bytes) -> None:
     with pytest.raises(BadRequest):
-        _read(storage, HEAD + b"sound" + end, [])
+        _read(HEAD + b"sound" + end, [])
 
 
-def test_a_head_that_is_too_long_is_refused(storage: DiskStorage) -> None:
+def test_a_head_that_is_too_long_is_refused() -> None:
     more = b"\r\n--XyZ\r\nContent-Disposition: form-data; name=more\r\n" + 20_000 * b"a: b\r\n"
     with pytest.raises(BadRequest):
-        _read(storage, HEAD + b"sound" + more + b"\r\nx" + TAILS["plain"], [])
+        _read(HEAD + b"sound" + more + b"\r\nx" + TAILS["plain"], [])

@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 from ingest_api.errors import StorageFull, StorageUnavailable
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn what the disk says into what the client is told."""
+    """Raise StorageFull or StorageUnavailable in the place of an OSError."""
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise StorageFull from error
         raise StorageUnavailable from error

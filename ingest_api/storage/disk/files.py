@@ -8,66 +8,115 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from ingest_api.errors import StorageUnavailable
+from ingest_api.storage.base import Content, FileStatus, StoredFile
+from ingest_api.storage.disk.errors import disk_errors
+from ingest_api.storage.disk.temporary import version_of
 from ingest_api.storage.layout import RECORDINGS
 
-_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class DiskFiles:
-    """Files below `root`. StorageUnavailable when the disk fails as a whole."""
+    """The files below `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.normpath(root))
+        self.unreadable: dict[str, str] = {}  # folders that `list` could not read, and why
 
-    def canonical(self, file_path: str) -> str:
-        """A path as this service spells it."""
-        path = os.path.normpath(self.root / file_path)
-        if not path.startswith(f"{self.root}/") or "\0" in path:
-            raise ValueError(f"{file_path} is not below {self.root}")
-        return path.removeprefix(f"{self.root}/")
+    def canonical(self, path: str) -> str:
+        """Return a path as this service spells it."""
+        full = os.path.normpath(f"{self.root}/{path}" if path[:1] != "/" else path)
+        if not full.startswith(f"{self.root}/") or "\0" in full:
+            raise ValueError(f"{path} is not below {self.root}")
+        return full.removeprefix(f"{self.root}/")
 
-    def spellings(self, file_path: str) -> list[str]:
-        """A canonical path in the ways in which a row may spell it."""
-        return [file_path, f"./{file_path}", f"{self.root}/{file_path}"]
+    def spellings(self, path: str) -> tuple[str, ...]:
+        """Return a canonical path in the ways in which a row may spell it."""
+        return path, f"./{path}", f"{self.root}/{path}"
 
-    def status(self, file_path: str) -> os.stat_result | None:
-        """None when there is no such file. ValueError, and OSError when it cannot be told."""
+    @disk_errors()
+    def status(self, path: str) -> FileStatus | None:
+        """Return the status of a file, or None when there is none. ValueError; StorageUnavailable
+        when the disk does not tell."""
         try:
-            status = self._path(file_path).stat()
+            status = self.locate(path).stat()
         except OSError as error:
-            if error.errno in _NO_SUCH_FILE:
+            if error.errno in NO_SUCH_FILE:
                 return None
             raise
-        return status if stat.S_ISREG(status.st_mode) else None
+        return _status(status) if stat.S_ISREG(status.st_mode) else None
 
-    def open(self, file_path: str) -> BinaryIO:
-        """A file as it is stored. FileNotFoundError, ValueError; StorageUnavailable also when not
-        even the folder of all recordings is there: a disk that is not mounted has lost nothing."""
+    def open(self, path: str) -> Content:
+        """Open a file. FileNotFoundError, ValueError; StorageUnavailable also when the folder of
+        all recordings is missing: a disk that is not mounted has lost nothing."""
+        canonical = self.canonical(path)
         try:
-            file = open(self._path(file_path), "rb", opener=_open_at_once)  # noqa: SIM115
+            file = open(self.root / canonical, "rb", opener=_open_at_once)  # noqa: SIM115
         except OSError as error:
             there = (self.root / RECORDINGS).is_dir()
-            if there and error.errno in _NO_SUCH_FILE | {errno.EISDIR, errno.ENXIO}:
-                raise FileNotFoundError(f"There is no file {file_path}") from None
+            if there and error.errno in NO_SUCH_FILE | {errno.EISDIR, errno.ENXIO}:
+                raise FileNotFoundError(f"There is no file {path}") from None
             raise StorageUnavailable from error
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             file.close()
-            raise FileNotFoundError(f"This is no file: {file_path}")
-        return file
+            raise FileNotFoundError(f"This is no file: {path}")
+        return Content(canonical, file, _status(status))
 
-    def sha256(self, file_path: str) -> bytes:
-        """Of what is in the file. OSError when it cannot be read."""
-        with self._path(file_path).open("rb") as file:
+    def sha256(self, path: str) -> bytes:
+        """Return the SHA-256 of what is in a file. ValueError, OSError."""
+        with self.locate(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
-    def _path(self, file_path: str) -> Path:
-        return self.root / self.canonical(file_path)
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
+        """Yield the files below the folder `prefix` whose paths sort behind `after`, in order.
+
+        A symbolic link is an operator's work: it is neither followed nor taken for a file.
+        """
+        for entry in self._entries(prefix):
+            path = f"{prefix}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                if f"{path}/" > after or after.startswith(f"{path}/"):
+                    yield from self.list(path, after)
+            elif path > after and not entry.is_symlink():
+                yield from _listed(path, entry)
+
+    def locate(self, path: str) -> Path:
+        """Return where a path leads. ValueError."""
+        return self.root / self.canonical(path)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """In the order of the paths of what is in them."""
+        try:
+            with os.scandir(self.root / folder) as entries:
+                yield from sorted(entries, key=_sort_key)
+        except FileNotFoundError:
+            pass  # retention removes empty folders
+        except OSError as error:
+            self.unreadable[folder] = error.strerror or str(error)
+
+
+def _sort_key(entry: os.DirEntry[str]) -> str:
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def _listed(path: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
+    """Nothing, when the file has just been removed."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    yield StoredFile(path, status.st_size, status.st_mtime)
+
+
+def _status(status: os.stat_result) -> FileStatus:
+    return FileStatus(status.st_size, status.st_mtime, version_of(status))
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """A pipe that lies there would else be waited for."""
+    """Open without waiting: a named pipe in the place of a file has no writer."""
     return os.open(path, flags | os.O_NONBLOCK)

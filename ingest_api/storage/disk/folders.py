@@ -1,8 +1,5 @@
-"""The folders that files are in: made when they are missing, and durable before anybody relies on
-what is in them.
-
-What is in them, and where they are, is not this module's business.
-"""
+"""Folders: made when they are missing, durable before anybody relies on what is in them, and
+removed when they are empty."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -18,54 +15,81 @@ REMEMBERED_SECONDS = 3600.0
 REMEMBERED_AGE = timedelta(days=2)
 REMOVED_AGE = timedelta(days=3)
 """A process remembers which folders it found durable: those for recordings younger than
-REMEMBERED_AGE, for up to REMEMBERED_SECONDS. Retention takes away empty folders only of recordings
+REMEMBERED_AGE, for up to REMEMBERED_SECONDS. Retention removes empty folders only of recordings
 older than REMOVED_AGE, so never one that any process remembers: another process might be making it
-anew, and not have come to its sync yet. (Operators must not do so by hand, says the README.)"""
+anew, and not have synced it yet. Operators must not do so by hand (deploy/README.md)."""
 
 
 class Folders:
-    """Those below a `root`, which is never made: a disk may have gone, and what is meant for it
-    must not go to the one below it."""
+    """The folders below `root`. Never makes `root` itself: its disk may be unmounted, and
+    recordings must not go to the disk below."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._durable: set[str] = set()
         self._remembered_until = 0.0
 
-    def durable(self, recorded_at: datetime) -> set[str]:
-        """The folders whose entries, and of all above them, need not be synced for a recording of
-        that time; `settle` adds to them."""
+    def make(self, folder: Path) -> None:
+        """Make a folder that was found missing, and those above it. OSError; FileNotFoundError also
+        when somebody removes one meanwhile."""
+        if str(folder) in self._durable:
+            self.forget()
+        if folder.parent != self._root and not folder.parent.is_dir():
+            self.make(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        reached(Failpoint.FOLDER_MADE)
+
+    def settle(self, folder: Path, recorded_at: datetime) -> None:
+        """Sync the entries of the folders above `folder`, unless they are known to be durable.
+
+        Another process may have made one a moment ago and not have synced it yet. OSError.
+        """
+        self._settle(folder, self._known(recorded_at))
+
+    def ensure(self, folder: Path, recorded_at: datetime) -> None:
+        """Return when `folder` is there and would survive a power cut. OSError."""
+        if not folder.is_dir():
+            self.make(folder)
+        self.settle(folder, recorded_at)
+
+    def forget(self) -> None:
+        """Know nothing any more: somebody has removed a folder, and perhaps others with it."""
+        self._durable.clear()  # also for a thread that is just settling
+
+    def _known(self, recorded_at: datetime) -> set[str]:
+        """The folders that need no sync for a recording of that time; settling adds to them."""
         if datetime.now(UTC) - recorded_at > REMEMBERED_AGE:
             return set()
-        expired = monotonic() > self._remembered_until
-        if expired or len(self._durable) >= REMEMBERED_FOLDERS:
+        if monotonic() > self._remembered_until or len(self._durable) >= REMEMBERED_FOLDERS:
             self._durable = set()
             self._remembered_until = monotonic() + REMEMBERED_SECONDS
         return self._durable
 
-    def make(self, folder: Path, durable: set[str]) -> None:
-        """Make one that was found missing, and those that are missing above it. OSError;
-        FileNotFoundError also when somebody removes one meanwhile."""
-        if str(folder) in durable:
-            durable.clear()  # it has been removed, and perhaps others with it
-        if folder.parent != self._root and not folder.parent.is_dir():
-            self.make(folder.parent, durable)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        reached(Failpoint.FOLDER_MADE)
-
-    def settle(self, folder: Path, durable: set[str]) -> None:
-        """Sync the entries of `folder` and of those above it, unless `durable`: another process may
-        have made one a moment ago and not have come to its sync yet. OSError."""
+    def _settle(self, folder: Path, durable: set[str]) -> None:
         if folder != self._root and str(folder) not in durable:
-            self.settle(folder.parent, durable)
-            sync_folder(folder.parent)
+            self._settle(folder.parent, durable)
+            sync_path(folder.parent)
             durable.add(str(folder))
 
 
-def sync_folder(folder: Path) -> None:
-    """Return when the names in `folder` would survive a power cut. OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_path(path: Path) -> None:
+    """Return when a file's bytes, or a folder's entries, would survive a power cut. OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_empty_folders(folder: Path, *, up_to: set[Path]) -> Path:
+    """Remove `folder` and those above it while they are empty, but none of `up_to`; return the
+    first that remains."""
+    while folder not in up_to:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            break  # not empty
+        folder = folder.parent
+    return folder

@@ -1,7 +1,6 @@
 """Chunks, for workers on other machines, who have the internal token."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 from uuid import UUID
 
 from flask import Blueprint, jsonify
@@ -9,7 +8,6 @@ from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
 from ingest_api.errors import ChunkNotFound
-from ingest_api.models.queue import Claim, Failure
 from ingest_api.schemas.fields import load, parse_uuid, rfc3339
 from ingest_api.schemas.queue import (
     AttemptSchema,
@@ -32,8 +30,7 @@ blueprint.before_request(require_internal)
 
 @blueprint.post("/claim")
 def claim() -> ResponseReturnValue:
-    values = _with_lease(load(ClaimSchema(), json_body()))
-    chunks = components().leases.claim(Claim(**values))
+    chunks = components().leases.claim(load(ClaimSchema(), json_body()))
     return jsonify(
         {
             "chunks": [dump_claimed(chunk) for chunk in chunks],
@@ -44,13 +41,13 @@ def claim() -> ResponseReturnValue:
 
 @blueprint.post("/chunks/<chunk_id>/claim")
 def claim_one(chunk_id: str) -> ResponseReturnValue:
-    values = _with_lease(load(WorkerSchema(), json_body()))
+    values = load(WorkerSchema(), json_body())
     return jsonify(dump_claimed(components().leases.claim_one(_key(chunk_id), **values)))
 
 
 @blueprint.post("/chunks/<chunk_id>/extend")
 def extend(chunk_id: str) -> ResponseReturnValue:
-    values = _with_lease(load(ExtensionSchema(), json_body()))
+    values = load(ExtensionSchema(), json_body())
     return jsonify(dump_claimed(components().leases.extend(_key(chunk_id), **values)))
 
 
@@ -63,9 +60,7 @@ def done(chunk_id: str) -> ResponseReturnValue:
 @blueprint.post("/chunks/<chunk_id>/error")
 def error(chunk_id: str) -> ResponseReturnValue:
     values = load(FailureSchema(), json_body())
-    attempt = values.pop("attempt")
-    chunk = components().leases.fail(_key(chunk_id), Failure(**values), attempt=attempt)
-    return jsonify(dump_chunk(chunk))
+    return jsonify(dump_chunk(components().leases.fail(_key(chunk_id), **values)))
 
 
 @blueprint.get("/chunks/<chunk_id>")
@@ -77,19 +72,19 @@ def get_chunk(chunk_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/chunks/<chunk_id>/file")
 def get_file(chunk_id: str) -> ResponseReturnValue:
-    part = components()
-    download = open_chunk(_key(chunk_id), database=part.database, files=part.files)
-    chunk = download.chunk
+    parts = components()
+    download = open_chunk(_key(chunk_id), database=parts.database, store=parts.storage)
+    chunk, content = download.chunk, download.content
     response = file_response(
-        download.file,
-        size=chunk.file_size_bytes,
-        written_at=download.written_at,
+        content.file,
+        size=content.status.size,
+        written_at=content.status.written_at,
         etag=chunk.sha256.hex() if chunk.sha256 else None,
         mimetype="audio/ogg",
     )
     response.headers["Content-Disposition"] = f'attachment; filename="chunk_{chunk.chunk_id}.ogg"'
     response.cache_control.private = True
-    leave_file_to_proxy(response, part.files.canonical(chunk.file_path))
+    leave_file_to_proxy(response, content.path)
     return response
 
 
@@ -98,7 +93,3 @@ def _key(chunk_id: str) -> UUID:
         return parse_uuid(chunk_id)
     except ValueError:
         raise ChunkNotFound from None
-
-
-def _with_lease(values: dict[str, Any]) -> dict[str, Any]:
-    return values | {"lease": timedelta(seconds=values.pop("lease_sec"))}

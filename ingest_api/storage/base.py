@@ -1,0 +1,87 @@
+"""What every store of recordings does, be it a disk or a bucket.
+
+A path is the column `file_path`: relative to the store, with the same spelling in every store.
+What only a disk has is in `disk/`: folders, free space, temporary files, .lost+found/.
+tests/storage/contract.py is the suite that every implementation passes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol, TypeVar
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What a store knows of a file without reading it."""
+
+    size: int  # bytes
+    written_at: float  # Unix time
+    version: str  # another one whenever the file was stored anew
+
+
+@dataclass(frozen=True)
+class Content:
+    """A stored file, open at its beginning. The caller closes `file`."""
+
+    path: str  # canonical
+    file: BinaryIO
+    status: FileStatus
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as a listing shows it."""
+
+    path: str
+    size: int  # bytes
+    written_at: float  # Unix time
+
+
+class Spool(Protocol):
+    """Where the bytes of one recording wait until they are stored."""
+
+    def write(self, data: bytes) -> object:
+        """Append all of `data`. StorageFull, StorageUnavailable."""
+
+
+SpoolT = TypeVar("SpoolT", bound=Spool)
+
+
+class Store(Protocol[SpoolT]):
+    """Keeps recordings under their paths.
+
+    ValueError for a path that leads out of the store; StorageUnavailable when the store fails.
+    """
+
+    def spool(self) -> AbstractContextManager[SpoolT]:
+        """Lend an empty spool, which is gone at the end whatever happens. StorageFull."""
+
+    def store(self, spool: SpoolT, path: str, recorded_at: datetime) -> str:
+        """Keep the bytes of `spool` under `path`, durably, and return their version.
+
+        Whole or not at all, and in the place of what is there. May be called again, also with
+        another path. StorageFull.
+        """
+
+    def open(self, path: str) -> Content:
+        """Open a file. FileNotFoundError when the store is well and has no such file."""
+
+    def url(self, path: str, seconds: int) -> str | None:
+        """Return an address that gives the file to anybody for `seconds`; None: only through us."""
+
+    def status(self, path: str) -> FileStatus | None:
+        """Return the status of a file, or None when there is no such file."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
+        """Yield the files below the folder `prefix` whose paths sort behind `after`, in order."""
+
+    def remove(self, recordings: Mapping[str, datetime]) -> dict[str, str]:
+        """Remove files, given by path and time of recording; return the paths that failed, and why.
+
+        A file that is gone already is no failure.
+        """
+
+    def probe(self) -> None:
+        """Store and remove something small. StorageFull, StorageUnavailable."""
