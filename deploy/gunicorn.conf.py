@@ -61,7 +61,7 @@ worker_tmp_dir = memory if os.access(memory, os.W_OK) else None
 # A socket for commands to the master, which nothing here needs.
 control_socket_disable = True
 
-logconfig_dict = logging_config(settings.log_level)
+logconfig_dict = logging_config(settings)
 loglevel = settings.log_level.lower()
 logger_class = "ingest_api.server.gthread.Log"
 

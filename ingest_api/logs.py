@@ -1,9 +1,17 @@
-"""How log lines look: JSON on standard error, with the id of the request being served."""
+"""How log lines look: JSON for programs, text for people, on standard error.
+
+LOG_FORMAT decides; without it, text where standard error is a terminal.
+"""
 
 import logging
+import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import g, has_request_context
+
+from ingest_api.display import printable
+from ingest_api.settings import Settings
 
 _JSON = {
     "()": "pythonjsonlogger.json.JsonFormatter",
@@ -13,17 +21,18 @@ _JSON = {
 }
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for the service and for gunicorn: JSON on standard error."""
+def logging_config(settings: Settings) -> dict[str, Any]:
+    """Return a `logging.config.dictConfig` for the service, gunicorn and commands."""
+    level = settings.log_level
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": _JSON},
+        "formatters": {"json": _JSON, "text": {"()": TextFormatter}},
         "filters": {"request_id": {"()": RequestIdFilter}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
-                "formatter": "json",
+                "formatter": settings.log_format or _default_format(),
                 "filters": ["request_id"],
             }
         },
@@ -36,10 +45,43 @@ def logging_config(level: str) -> dict[str, Any]:
     }
 
 
+def _default_format() -> str:
+    return "text" if sys.stderr.isatty() else "json"
+
+
+class TextFormatter(logging.Formatter):
+    """One readable line a record: time (UTC), level, message, and the fields beside it."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with nothing in it that a terminal would obey; a traceback below it."""
+        fields = {
+            name: value
+            for name, value in vars(record).items()
+            if name not in self._STANDARD and value is not None
+        }
+        time = f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S}"
+        message = _request(fields) if "method" in fields else record.getMessage()
+        rest = "".join(f" {name}={value}" for name, value in fields.items())
+        line = f"{time} {record.levelname:7} {printable(message + rest)}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).splitlines()
+            line = "\n".join((line, *map(printable, trace)))
+        return line
+
+
+def _request(fields: dict[str, Any]) -> str:
+    """What a request's line says first; takes it out of `fields`."""
+    method, path, status, ms = (fields.pop(name, "") for name in ("method", "path", "status", "ms"))
+    return f"{method} {path} {status} {ms} ms"
+
+
 class RequestIdFilter(logging.Filter):
     """Adds `request_id` to what is logged while a request is served."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
         if has_request_context():
             record.request_id = g.get("request_id")
         return True

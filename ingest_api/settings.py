@@ -20,6 +20,7 @@ from ingest_api.settings_parsers import (
     directory,
     host,
     integer,
+    log_format,
     log_level,
     origins,
     postgresql_url,
@@ -79,6 +80,7 @@ class Settings:
     request_stall_seconds: int = _setting("20", integer(1, 3600))
     request_deadline_seconds: int = _setting("90", integer(1, 3600))
     log_level: str = _setting("INFO", log_level)
+    log_format: str = _setting("", log_format)
     allow_newer_schema: bool = _setting("false", boolean)
     cors_enabled: bool = _setting("false", boolean)
     cors_origins: tuple[str, ...] = _setting("*", origins)

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 QUEUE_BACKENDS = ("postgres", "redis")
 
 
+LOG_FORMATS = ("", "json", "text")  # "": by whether standard error is a terminal
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -37,6 +38,12 @@ def log_level(value: str) -> str:
     if value.upper() not in LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
     return value.upper()
+
+
+def log_format(value: str) -> str:
+    if value.lower() not in LOG_FORMATS:
+        raise ValueError("must be json or text")
+    return value.lower()
 
 
 def host(value: str) -> str:

@@ -29,10 +29,10 @@ from pathlib import Path
 from time import sleep
 
 from ingest_api.backups.manifest import BackupError, sha256_of
+from ingest_api.display import megabytes
 from ingest_api.models.backups import BackupSummary
 from ingest_api.storage.disk.folders import sync_path
 from ingest_api.storage.disk.upkeep import DiskUpkeep
-from ingest_api.units import megabytes
 
 MARKER, PARTIAL = ".ingest-backup", ".partial"
 DUMP, FILES, MISSING, SUMMARY = "database.dump", "files", "missing", "backup.json"

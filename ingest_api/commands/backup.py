@@ -22,8 +22,8 @@ from ingest_api.commands.parameters import as_json_option
 from ingest_api.components import Components
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.display import megabytes
 from ingest_api.models.backups import BackupSummary
-from ingest_api.units import megabytes
 
 Made = tuple[Path, BackupSummary]
 

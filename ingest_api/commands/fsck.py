@@ -11,9 +11,10 @@ from time import monotonic
 import click
 
 from ingest_api.commands.context import CouldNotRun, maintenance, opened, require_schema
-from ingest_api.commands.output import printable, progress_bar
+from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import DurationParameter, as_json_option
 from ingest_api.database import queries
+from ingest_api.display import printable
 from ingest_api.settings import Settings
 from ingest_api.usecases.fsck import Check, Discrepancy, Kind
 

@@ -17,12 +17,6 @@ def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def printable(text: str) -> str:
-    """A file name as text that a terminal can take, whatever bytes it has on disk."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def columns(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(_aligned, row, widths, right)).rstrip() for row in rows]

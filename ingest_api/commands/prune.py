@@ -24,10 +24,10 @@ from ingest_api.commands.parameters import (
 from ingest_api.components import Components
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.display import megabytes
 from ingest_api.logs import logging_config
 from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
-from ingest_api.units import megabytes
 from ingest_api.usecases import retention
 
 ALL = "ALL"
@@ -165,7 +165,7 @@ def _remove(
 
 def _log_batches(settings: Settings) -> None:
     """To standard error, or, where a bar is drawn, to the system's log."""
-    config = logging_config(settings.log_level)
+    config = logging_config(settings)
     if sys.stderr.isatty():
         system: dict[str, str] = {"class": "logging.handlers.SysLogHandler", "address": "/dev/log"}
         there = Path("/dev/log").exists()

@@ -11,12 +11,12 @@ import click
 from psycopg import IsolationLevel
 
 from ingest_api.commands.context import opened, require_schema
-from ingest_api.commands.output import columns, printable
+from ingest_api.commands.output import columns
 from ingest_api.commands.parameters import as_json_option
 from ingest_api.database.pool import Connection
+from ingest_api.display import age, printable
 from ingest_api.models.queue import QueueState
 from ingest_api.schemas.fields import rfc3339
-from ingest_api.units import age
 from ingest_api.usecases.queue_state import COUNTABLE, WAITING, QueueSnapshot, look
 
 _DEFAULT_SECONDS = 2

@@ -69,7 +69,7 @@ def _require_redis(settings: Settings) -> None:
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    config = logging_config(settings.log_level)
+    config = logging_config(settings)
     # What the pool says of each attempt, the relay says once.
     config["loggers"]["psycopg.pool"] = {"level": "CRITICAL"}
     logging.config.dictConfig(config)

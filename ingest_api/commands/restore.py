@@ -14,9 +14,9 @@ from ingest_api.backups.manifest import BackupError
 from ingest_api.backups.programs import require_program
 from ingest_api.backups.restore import Restore, require_unused
 from ingest_api.commands.context import opened, require_utf8
-from ingest_api.commands.output import printable, progress_bar
+from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import as_json_option
-from ingest_api.units import megabytes
+from ingest_api.display import megabytes, printable
 
 
 @click.command()

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ingest_api.display import binary_size
 from ingest_api.doctor.findings import Finding, fail, ok, warn
 from ingest_api.doctor.settings import Reading
-from ingest_api.units import binary_size
 
 _NETWORK = {"9p", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "nfs", "nfs4", "smb3"}
 _MEMORY = {"ramfs", "tmpfs"}

@@ -1,4 +1,4 @@
-"""How sizes and lengths of time are written for people."""
+"""How values are shown to people: sizes, lengths of time, and text from outside."""
 
 
 def age(seconds: float) -> str:
@@ -22,3 +22,9 @@ def binary_size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal can take, whatever bytes a file name or a client sent."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

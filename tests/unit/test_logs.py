@@ -1,0 +1,59 @@
+"""How log lines look to people, and when they look so."""
+
+import logging
+import os
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from ingest_api.logs import TextFormatter, logging_config
+from ingest_api.settings import Settings
+
+
+def _line(message: str, **fields: Any) -> str:
+    record = logging.makeLogRecord({"msg": message, "levelname": "INFO", **fields})
+    return TextFormatter().format(record)
+
+
+def test_a_request_is_one_readable_line() -> None:
+    line = _line("request", method="POST", path="/api/v1/chunks", status=200, ms=3.1, code=None)
+    assert re.fullmatch(
+        r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d INFO    POST /api/v1/chunks 200 3.1 ms", line
+    )
+
+
+def test_the_fields_beside_a_message_are_shown() -> None:
+    assert _line("pruned", chunks=5, bytes=100).endswith("INFO    pruned chunks=5 bytes=100")
+
+
+def test_nothing_from_outside_reaches_the_terminal_as_a_command() -> None:
+    line = _line("request", method="GET", path="/\x1b[2J\r\nINFO forged", status=404, ms=1)
+    assert "/\\x1b[2J\\x0d\\x0aINFO forged 404" in line
+
+
+def test_a_traceback_follows_its_line() -> None:
+    try:
+        raise ValueError("bad \x1b]0;title\x07")
+    except ValueError:
+        line = _line("internal_error", exc_info=sys.exc_info())
+    first, *trace = line.splitlines()
+    assert first.endswith("internal_error")
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "ValueError: bad \\x1b]0;title\\x07"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("chosen", ["", "json", "text", "TEXT"])
+def test_the_format_is_chosen_or_follows_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, terminal: bool
+) -> None:
+    ends = os.openpty() if terminal else os.pipe()
+    with os.fdopen(ends[0], "rb"), os.fdopen(ends[1], "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        config = logging_config(Settings.from_environ({"LOG_FORMAT": chosen}))
+        monkeypatch.undo()
+    assert config["handlers"]["stderr"]["formatter"] == (
+        chosen.lower() or ("text" if terminal else "json")
+    )
