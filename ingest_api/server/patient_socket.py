@@ -3,6 +3,7 @@ mobile network would hold a thread until the service is restarted."""
 
 import select
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -68,6 +69,10 @@ class PatientSocket(socket.socket):
             raise OSError(f"the file ended {count - sent} bytes early, while it was sent")
         return sent
 
+    def close_after_answer(self) -> None:
+        """Have gunicorn say `Connection: close` with the current answer, and do so."""
+        self.request.force_close()
+
     def is_readable(self, seconds: float) -> bool:
         """Whether there is something to read within that time, be it the end."""
         with suppress(TimeoutError):
@@ -93,3 +98,10 @@ class PatientSocket(socket.socket):
         poll.register(self, event)
         if not poll.poll(max(0.0, 1000 * seconds)):
             raise RequestTimedOut
+
+
+def connection_of(environ: Mapping[str, Any]) -> PatientSocket | None:
+    """Return the connection of a request, by its WSGI environment; None when another server than
+    ours is serving it."""
+    connection = environ.get("gunicorn.socket")
+    return connection if isinstance(connection, PatientSocket) else None

@@ -20,7 +20,7 @@ from ingest_api.errors import (
     TruncatedBody,
     UnsupportedMediaType,
 )
-from ingest_api.server.patient_socket import PatientSocket
+from ingest_api.server.patient_socket import connection_of
 from ingest_api.usecases.incoming import Incoming
 from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
 
@@ -93,21 +93,16 @@ class IngestRequest(Request):
     def discard_body_after(self, response: Response) -> Response:
         """A refused client may still be sending. Answer first, so that it can stop; then read
         on. For `after_request`."""
-        if self.stream.broken and self._connection:
-            self._connection.request.must_close = True  # and say so
+        connection = connection_of(self.environ)
+        if self.stream.broken and connection:
+            connection.close_after_answer()
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         if has_body and not self.stream.ended:
             response.call_on_close(self._discard_body)
         return response
 
-    @property
-    def _connection(self) -> PatientSocket | None:
-        """None when another server than ours is serving."""
-        connection = self.environ.get("gunicorn.socket")
-        return connection if isinstance(connection, PatientSocket) else None
-
     def _discard_body(self) -> None:
-        if connection := self._connection:
+        if connection := connection_of(self.environ):
             connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from flask import Flask, Response, request
 
+from ingest_api.server.patient_socket import connection_of
+
 # What the proxy calls its side of it: it sends on from here what X-Accel-Redirect names.
 _RECORDINGS = "/_recordings/"
 _UNAUTHORIZED = "@unauthorized"
@@ -55,8 +57,8 @@ def _takes_redirects() -> bool:
 
 
 def _is_proxied() -> bool:
-    connection = request.environ.get("gunicorn.socket")
-    return isinstance(connection, socket.socket) and connection.family == socket.AF_UNIX
+    connection = connection_of(request.environ)
+    return connection is not None and connection.family == socket.AF_UNIX
 
 
 def _address(text: str) -> str | None:
