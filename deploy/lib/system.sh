@@ -99,7 +99,7 @@ new_settings() {
     if [ "$port" != 5432 ]; then url="$url&port=$port"; fi  # as where there are several servers
   fi
   cat <<END
-# Settings of the ingest API: README.md, "Settings". After a change: systemctl restart ingest-api
+# Settings of the ingest API: deploy/README.md, "Settings". After a change: systemctl restart ingest-api
 # NAME=value, without quotes, $, and comments behind a value. Only root and the service may read this.
 DATABASE_URL=$url
 ADMIN_TOKEN=$(openssl rand -hex 24)
