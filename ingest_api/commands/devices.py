@@ -10,7 +10,7 @@ from ingest_api.commands.context import database
 from ingest_api.commands.parameters import TokenParameter, UuidParameter, as_json_option
 from ingest_api.database import queries
 from ingest_api.display import age
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 from ingest_api.schemas.devices import dump_device
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices

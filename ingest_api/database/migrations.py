@@ -19,7 +19,7 @@ from psycopg.sql import SQL
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError
-from ingest_api.models.retention import AppliedMigration
+from ingest_api.models.server import AppliedMigration
 
 OLDEST_POSTGRESQL = 15
 LOCK_POLL_SECONDS = 0.2

@@ -6,7 +6,7 @@ from psycopg.sql import Identifier
 
 from ingest_api.database.migrations import OLDEST_POSTGRESQL
 from ingest_api.doctor.findings import Finding, fail, ok, warn
-from ingest_api.models.retention import ServerSetting, Session
+from ingest_api.models.server import ServerSetting, Session
 
 SPARE_CONNECTIONS = 5
 """For commands, workers, and the person who looks what is wrong."""

@@ -1,4 +1,4 @@
-"""Recorders, and what they record."""
+"""Chunks: what agents upload, and what the database knows of it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,17 +7,12 @@ from uuid import UUID
 INTEGER_MAX = 2**31 - 1
 """The largest number in a column of type `integer`."""
 
+FIRST_ID = UUID(int=0)
+"""Sorts before every id that is in use."""
 
-@dataclass(frozen=True)
-class Device:
-    """A recorder as registered. Its token, even hashed, stays in the database."""
-
-    device_id: UUID
-    point_id: UUID
-    register_id: UUID
-    is_enabled: bool
-    created_at: datetime
-    last_seen_at: datetime | None
+FILE_MISSING = "file missing (was "
+"""How the `error_message` begins of a chunk that was given up because its file is gone; see
+mark_file_missing.sql and restore_chunk.sql."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +71,26 @@ class Receipt:
 
     chunk: Chunk
     duplicate: bool
+
+
+@dataclass(frozen=True)
+class ChunkFile:
+    """What a row says of its file."""
+
+    chunk_id: UUID
+    file_path: str
+    file_size_bytes: int
+    sha256: bytes | None
+    status: str
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which chunks a command selects: those to which every given field applies."""
+
+    statuses: tuple[str, ...]
+    point_id: UUID | None = None
+    device_id: UUID | None = None
+    recorded_from: datetime | None = None  # chunks that overlap the time from here
+    recorded_until: datetime | None = None  # to here

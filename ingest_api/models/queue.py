@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from ingest_api.models.chunks import ChunkProgress
-from ingest_api.models.retention import Scope
+from ingest_api.models.chunks import ChunkProgress, Scope
 
 
 @dataclass(frozen=True)

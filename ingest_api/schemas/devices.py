@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, fields, validate
 
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 from ingest_api.schemas.fields import JsonBoolean, Uuid, rfc3339
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, post_load, validate
 
-from ingest_api.models.chunks import INTEGER_MAX, ChunkProgress
+from ingest_api.models.chunks import FILE_MISSING, INTEGER_MAX, ChunkProgress
 from ingest_api.models.queue import Claim, Failure
-from ingest_api.models.retention import FILE_MISSING
 from ingest_api.schemas.fields import JsonBoolean, JsonInteger, Text, Uuid, rfc3339
 
 MOST_CHUNKS = 100

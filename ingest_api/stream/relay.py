@@ -18,8 +18,7 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.pool import Database
 from ingest_api.errors import DatabaseUnavailable
-from ingest_api.models.chunks import Chunk
-from ingest_api.models.retention import FIRST_ID
+from ingest_api.models.chunks import FIRST_ID, Chunk
 from ingest_api.settings import Settings
 from ingest_api.stream.client import (
     STREAM,

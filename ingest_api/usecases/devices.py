@@ -10,7 +10,7 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import DeviceExists, DeviceNotFound, TokenInUse
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 from ingest_api.tokens import hash_token
 
 

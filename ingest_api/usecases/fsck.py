@@ -17,7 +17,7 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError, StorageUnavailable
-from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
+from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS

@@ -21,9 +21,8 @@ from ingest_api.errors import (
     ChunkLocked,
     LeaseLost,
 )
-from ingest_api.models.chunks import ChunkProgress
+from ingest_api.models.chunks import FIRST_ID, ChunkProgress
 from ingest_api.models.queue import Claim, ClaimedChunk, Failure, Turn
-from ingest_api.models.retention import FIRST_ID
 from ingest_api.usecases.downloads import find_chunk
 
 CROWD = 100

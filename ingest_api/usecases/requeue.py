@@ -11,8 +11,8 @@ from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile
 from ingest_api.models.queue import RequeueSelection
-from ingest_api.models.retention import FILE_MISSING, FIRST_ID, ChunkFile
 
 BATCH = 1000
 _BRING_BACK = "its file is missing: bring it back and run: flask ingest fsck --repair"

@@ -16,7 +16,8 @@ from typing import Any
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError, StorageUnavailable
-from ingest_api.models.retention import FIRST_ID, PrunedChunk, Selection
+from ingest_api.models.chunks import FIRST_ID
+from ingest_api.models.retention import PrunedChunk, Selection
 from ingest_api.storage.base import Store
 
 MOST_CLOCK_SECONDS = 60.0

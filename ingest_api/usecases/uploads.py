@@ -22,7 +22,8 @@ from ingest_api.errors import (
     InvalidToken,
 )
 from ingest_api.failpoints import Failpoint, reached
-from ingest_api.models.chunks import INTEGER_MAX, Chunk, Device, NewChunk, Receipt, Recording
+from ingest_api.models.chunks import INTEGER_MAX, Chunk, NewChunk, Receipt, Recording
+from ingest_api.models.devices import Device
 from ingest_api.storage.base import SpoolT, Store
 from ingest_api.storage.layout import file_path_for
 from ingest_api.stream.announcer import Announcer

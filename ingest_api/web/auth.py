@@ -18,7 +18,7 @@ from ingest_api.errors import (
     InvalidToken,
     MissingToken,
 )
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 from ingest_api.tokens import hash_token
 
 

@@ -18,8 +18,8 @@ from bench_tools.machine import milliseconds
 from lab.service import Site, SiteError
 
 from ingest_api.database.pool import Connection, Database, statement
+from ingest_api.models.chunks import FIRST_ID
 from ingest_api.models.queue import Claim
-from ingest_api.models.retention import FIRST_ID
 from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
 from ingest_api.usecases.leases import CROWD, Leases

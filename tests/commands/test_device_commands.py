@@ -9,7 +9,7 @@ import pytest
 from support.recorder import Recorder
 from support.service import Service, clean_environ, flask_ingest
 
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 
 UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
 

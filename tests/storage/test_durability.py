@@ -17,8 +17,7 @@ from support.service import Service, flask_ingest
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.database.pool import Database, connect
-from ingest_api.models.chunks import Recording
-from ingest_api.models.retention import ChunkFile
+from ingest_api.models.chunks import ChunkFile, Recording
 from ingest_api.schemas.uploads import load_recording
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 
 SPEECH = (Path(__file__).parents[1] / "data" / "speech-60s.ogg").read_bytes()
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database.pool import Connection, statement
-from ingest_api.models.chunks import Device
+from ingest_api.models.devices import Device
 
 
 def find_device_by_token(connection: Connection, token_hash: str) -> Device | None:

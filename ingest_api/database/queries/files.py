@@ -6,9 +6,9 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database.pool import Connection, statement
+from ingest_api.models.chunks import ChunkFile
 from ingest_api.models.retention import (
     PRUNED_REMEMBERED,
-    ChunkFile,
     PrunedChunk,
     Reference,
     Selection,

@@ -5,7 +5,7 @@ from datetime import datetime
 from psycopg.rows import class_row, scalar_row
 
 from ingest_api.database.pool import Connection, statement
-from ingest_api.models.retention import AppliedMigration, ServerSetting, Session
+from ingest_api.models.server import AppliedMigration, ServerSetting, Session
 
 
 def create_schema_migrations(connection: Connection) -> None:

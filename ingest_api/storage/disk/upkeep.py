@@ -11,7 +11,7 @@ from pathlib import Path
 from time import time
 
 from ingest_api.errors import StorageUnavailable
-from ingest_api.models.retention import ChunkFile
+from ingest_api.models.chunks import ChunkFile
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.errors import disk_errors
 from ingest_api.storage.disk.files import NO_SUCH_FILE, DiskFiles
