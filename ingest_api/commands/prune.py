@@ -109,18 +109,23 @@ def prune(
         scope = (point_id, device_id, recorded_from, recorded_until)
         selection = Selection(statuses, *scope, received_before=before)
         if ALL in statuses:
-            found = {count.status for count in queries.files.count_prunable(connection, selection)}
-            selection = replace(selection, statuses=tuple(found - {"PRUNED"}))
+            selection = replace(selection, statuses=_every_status(connection, selection))
         if dry_run:
-            _show_plan(queries.files.count_prunable(connection, selection), selection, as_json)
+            _show_plan(queries.retention.count_prunable(connection, selection), selection, as_json)
             return
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
         with maintenance(components, connection, exclusive=True, force=force):
             removed = _remove(components, connection, selection, batch, rate, expected)
-        kept = queries.files.count_prunable(connection, selection) if point_id or device_id else []
+        look_again = point_id or device_id
+        kept = queries.retention.count_prunable(connection, selection) if look_again else []
     _show_removed(removed, kept, monotonic() - started, as_json)
     if removed.failed or any(count.status in selection.statuses for count in kept):
         raise click.exceptions.Exit(1)
+
+
+def _every_status(connection: Connection, selection: Selection) -> tuple[str, ...]:
+    counts = queries.retention.count_prunable(connection, selection)
+    return tuple({count.status for count in counts} - {"PRUNED"})
 
 
 def _received_before(
@@ -133,7 +138,7 @@ def _received_before(
 
 def _confirm(connection: Connection, selection: Selection) -> int:
     """Ask the person who is watching; how many chunks it will be."""
-    counts = queries.files.count_prunable(connection, selection)
+    counts = queries.retention.count_prunable(connection, selection)
     _show_plan(counts, selection, as_json=False, err=True)
     click.confirm("Remove them?", abort=True, err=True)
     return sum(count.chunks for count in counts if count.status in selection.statuses)

@@ -1,13 +1,11 @@
-"""Connections to PostgreSQL, each use bounded in time, and the text of the statements.
+"""Connections to PostgreSQL, each use bounded in time.
 
-No SQL and no knowledge of tables here: see `queries.py` and `sql/`.
+No SQL and no knowledge of tables here: see `queries/` and `sql/`.
 """
 
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
@@ -71,12 +69,6 @@ class _Pool(ConnectionPool[BoundedConnection]):
 
 
 Connection: TypeAlias = psycopg.Connection[TupleRow]
-
-
-@cache
-def statement(name: str) -> bytes:
-    """The text of `sql/queries/<name>.sql`."""
-    return files("ingest_api.sql").joinpath("queries", f"{name}.sql").read_bytes()
 
 
 def connect(settings: Settings, *, seconds: float | None = None) -> Connection:

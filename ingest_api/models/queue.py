@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from ingest_api.models.chunks import ChunkProgress, Scope
@@ -99,3 +99,10 @@ class RequeueCount:
     status: str
     file_missing: bool
     chunks: int
+
+
+class RequeuedChunk(NamedTuple):
+    """A selected chunk, and whether it was put into the queue again."""
+
+    chunk_id: UUID
+    is_requeued: bool

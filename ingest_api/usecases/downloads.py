@@ -40,8 +40,8 @@ def open_chunk(chunk_id: UUID, *, database: Database, store: Store[Any]) -> Down
 
 def find_chunk(connection: Connection, chunk_id: UUID) -> ChunkProgress:
     """Return a chunk. ChunkNotFound; ChunkPruned when retention has removed it, or is about to."""
-    chunk = queries.leases.get_chunk_progress(connection, chunk_id)
-    if chunk is None and not queries.leases.is_pruned(connection, chunk_id):
+    chunk = queries.chunks.get_chunk_progress(connection, chunk_id)
+    if chunk is None and not queries.chunks.is_pruned(connection, chunk_id):
         raise ChunkNotFound
     if chunk is None or chunk.status == "PRUNED":
         raise ChunkPruned

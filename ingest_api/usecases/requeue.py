@@ -12,7 +12,7 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile
-from ingest_api.models.queue import RequeueSelection
+from ingest_api.models.queue import RequeuedChunk, RequeueSelection
 
 BATCH = 1000
 _BRING_BACK = "its file is missing: bring it back and run: flask ingest fsck --repair"
@@ -44,7 +44,7 @@ def refusals(
 
 
 def _absence(connection: Connection, chunk_id: UUID) -> Refusal:
-    removed = queries.leases.is_pruned(connection, chunk_id)
+    removed = queries.chunks.is_pruned(connection, chunk_id)
     reason = "retention has removed it" if removed else "there is no such chunk"
     return Refusal(chunk_id, None, reason)
 
@@ -64,7 +64,7 @@ def _refusal(chunk: ChunkFile, statuses: tuple[str, ...], waiting_status: str) -
 
 def requeue(
     connection: Connection, selection: RequeueSelection, *, waiting_status: str
-) -> Iterator[list[tuple[UUID, bool]]]:
+) -> Iterator[list[RequeuedChunk]]:
     """Do so, in the order of the ids, yielding after each batch its ids, and whether they are
     requeued: not what another session is just holding. `connection` must be in autocommit mode.
 
@@ -75,4 +75,4 @@ def requeue(
         connection, selection, waiting_status=waiting_status, after=after, batch=BATCH
     ):
         yield batch
-        after, _ = batch[-1]
+        after = batch[-1].chunk_id

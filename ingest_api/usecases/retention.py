@@ -61,7 +61,7 @@ def received_before(connection: Connection, older_than: timedelta, *, force: boo
 
 def require_no_references(connection: Connection, *, cascade: bool) -> None:
     """Refused when other tables refer to chunks, unless their rows may go with them."""
-    references = queries.files.list_references(connection)
+    references = queries.retention.list_references(connection)
     blocking = [found.table_name for found in references if found.on_delete in {"a", "r"}]
     if blocking:
         raise Refused(
@@ -89,7 +89,7 @@ def prune(
     A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
     when that is so of all that has just been marked: then the disk is at fault.
     """
-    while queries.files.forget_pruned(connection, batch=batch_size):
+    while queries.retention.forget_pruned(connection, batch=batch_size):
         pass
     seconds = 1 / chunks_per_second if chunks_per_second else 0.0
     for chunks in _left_behind(connection, batch_size):
@@ -103,7 +103,7 @@ def prune(
 
 def _left_behind(connection: Connection, batch_size: int) -> Iterator[list[PrunedChunk]]:
     after = FIRST_ID
-    while left := queries.files.list_pruned(connection, after=after, batch=batch_size):
+    while left := queries.retention.list_pruned(connection, after=after, batch=batch_size):
         after = left[-1].chunk_id
         yield left
 
@@ -113,7 +113,7 @@ def _mark(
 ) -> Iterator[list[PrunedChunk]]:
     for status in selection.statuses:
         received_from = None  # so that what is dead already is not read again and again
-        while marked := queries.files.mark_pruned(
+        while marked := queries.retention.mark_pruned(
             connection, selection, status=status, received_from=received_from, batch=batch_size
         ):
             received_from = max(chunk.created_at for chunk in marked)
@@ -130,7 +130,7 @@ def _remove(
         {chunk.file_path: chunk.start_ts for chunk in chunks if chunk.file_path not in promised}
     )
     removed = [chunk for chunk in chunks if chunk.file_path not in failures]
-    queries.files.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
+    queries.retention.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
     size = sum(chunk.file_size_bytes for chunk in removed)
     batch = Batch(len(removed), size, len(failures))
     _log.info("pruned", extra=vars(batch))
@@ -144,4 +144,4 @@ def _promised_by_others(connection: Connection, chunks: list[PrunedChunk]) -> se
     """The paths that rows name which stay. This service's have their own id in the name; only of
     the earlier one's could two share a file."""
     odd = [chunk.file_path for chunk in chunks if str(chunk.chunk_id) not in chunk.file_path]
-    return set(queries.files.filter_promised_paths(connection, odd)) if odd else set()
+    return set(queries.retention.filter_promised_paths(connection, odd)) if odd else set()

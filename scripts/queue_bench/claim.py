@@ -17,7 +17,8 @@ from bench_tools.client import ApiClient
 from bench_tools.machine import milliseconds
 from lab.service import Site, SiteError
 
-from ingest_api.database.pool import Connection, Database, statement
+from ingest_api.database.pool import Connection, Database
+from ingest_api.database.statements import statement
 from ingest_api.models.chunks import FIRST_ID
 from ingest_api.models.queue import Claim
 from ingest_api.settings import Settings
@@ -163,7 +164,10 @@ def _explain(connection: Connection) -> dict[str, Any]:
     the table, of which there must be none."""
     nodes = [
         node
-        for name, values in (("expire_leases", {"max_attempts": 1}), ("claim_chunks", VALUES))
+        for name, values in (
+            ("leases/expire_leases", {"max_attempts": 1}),
+            ("leases/claim_chunks", VALUES),
+        )
         for node in _plan_of(connection, name, values)
     ]
     scans = [node for node in nodes if node["Node Type"] == "Seq Scan"]

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import psycopg
 
-from ingest_api.database.pool import statement
+from ingest_api.database.statements import statement
 from ingest_api.models.chunks import Recording
 from ingest_api.usecases.uploads import new_chunk
 from upload_bench.recorders import CHUNK_SECONDS, start_of
@@ -39,7 +39,7 @@ class Bare:
         self._first = task["first"]
         self._devices = [tuple(map(UUID, ids)) for ids in task["devices"]]
         self._durable = {self._root}  # folders
-        self._insert = statement("insert_chunk")
+        self._insert = statement("chunks/insert_chunk")
         self._rows = psycopg.connect(task["database_url"], autocommit=True).cursor()
 
     def upload(self, number: int) -> None:

@@ -19,7 +19,7 @@ from support.processes import eventually, read_terminal
 from support.recorder import Recorder
 from support.service import Service, clean_environ, flask_ingest
 
-from ingest_api.database.pool import statement
+from ingest_api.database.statements import statement
 
 UNKNOWN = "00000000-0000-4000-8000-000000000001"
 REMOVED = "00000000-0000-4000-8000-000000000002"
@@ -454,7 +454,7 @@ def test_what_is_counted_is_what_is_requeued() -> None:
     """The two statements choose by the same conditions."""
 
     def conditions(name: str) -> set[str]:
-        where = " ".join(statement(name).decode().partition("WHERE")[2].split())
+        where = " ".join(statement(f"queue/{name}").decode().partition("WHERE")[2].split())
         parts = re.split(r" AND (?=[(a-z])| (?:GROUP|ORDER) BY |\) FOR UPDATE", where)
         return {part.rstrip(")") for part in parts if part.startswith("(%(")}
 

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_contains_every_sql_file_and_gunicorns_configuration(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"ingest_api/{path.relative_to(ROOT)}" for path in ROOT.glob("sql/*/*.sql")}
+    expected = {f"ingest_api/{path.relative_to(ROOT)}" for path in ROOT.glob("sql/**/*.sql")}
     assert {name for name in names if name.endswith(".sql")} == expected
     assert {"ingest_api/deploy/gunicorn.conf.py", "ingest_api/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests", "scripts"))]

@@ -1,4 +1,4 @@
-"""One function a file of `sql/queries`, under the same name: parameters in, rows out.
+"""One function for each file of `sql/queries/<noun>/`, under the same name: values in, nouns out.
 
 No decisions here. Errors are psycopg's.
 """
@@ -10,8 +10,19 @@ from ingest_api.database.queries import (
     files,
     leases,
     queue,
+    retention,
     server,
     stream,
 )
 
-__all__ = ["backups", "chunks", "devices", "files", "leases", "queue", "server", "stream"]
+__all__ = [
+    "backups",
+    "chunks",
+    "devices",
+    "files",
+    "leases",
+    "queue",
+    "retention",
+    "server",
+    "stream",
+]

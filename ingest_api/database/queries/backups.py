@@ -2,37 +2,36 @@
 
 from collections.abc import Iterator
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
-from ingest_api.database.pool import Connection, statement
+from ingest_api.database.pool import Connection
+from ingest_api.database.statements import scalars, statement
 from ingest_api.models.backups import ListedFile
 
 
 def export_snapshot(connection: Connection) -> str:
-    """Its name, good until the transaction ends."""
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        snapshot: str = cursor.execute(statement("export_snapshot")).fetchall()[0]
-        return snapshot
+    """Return the snapshot's name, which is good until the transaction ends."""
+    return scalars(connection, str, "backups/export_snapshot")[0]
 
 
 def stream_listed_files(connection: Connection) -> Iterator[ListedFile]:
-    """One for each row, the paths as the rows spell them; only within a transaction."""
+    """Yield one for each row, its path as the row spells it; only within a transaction.
+
+    The cursor is the server's, so that memory does not grow with the number of rows.
+    """
     with connection.cursor("listed_files", row_factory=class_row(ListedFile)) as cursor:
         cursor.itersize = 5000
-        yield from cursor.execute(statement("stream_listed_files"))
+        yield from cursor.execute(statement("backups/stream_listed_files"))
 
 
 def get_database_size(connection: Connection) -> int:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        size: int = cursor.execute(statement("get_database_size")).fetchall()[0]
-        return size
+    """Return it in bytes."""
+    return scalars(connection, int, "backups/get_database_size")[0]
 
 
 def list_relations(connection: Connection) -> list[str]:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(statement("list_relations"), {}).fetchall()
+    return scalars(connection, str, "backups/list_relations")
 
 
 def list_other_sessions(connection: Connection) -> list[str]:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(statement("list_other_sessions"), {}).fetchall()
+    return scalars(connection, str, "backups/list_other_sessions")

@@ -1,26 +1,33 @@
-"""Chunks as they come in."""
+"""Chunks, one at a time."""
 
+from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
-
-from ingest_api.database.pool import Connection, statement
-from ingest_api.models.chunks import Chunk, NewChunk
+from ingest_api.database.pool import Connection
+from ingest_api.database.statements import row, run, scalar, scalars
+from ingest_api.models.chunks import Chunk, ChunkProgress, NewChunk
+from ingest_api.models.retention import PRUNED_REMEMBERED
 
 
 def insert_chunk(connection: Connection, chunk: NewChunk, *, status: str) -> Chunk | None:
-    """The new row, or None when a row with this id was there already."""
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        cursor.execute(statement("insert_chunk"), vars(chunk) | {"status": status})
-        created_at = cursor.fetchone()
-    return Chunk(**vars(chunk), status=status, created_at=created_at) if created_at else None
+    """Return the new row, or None when a row with this id was there already."""
+    values = vars(chunk) | {"status": status}
+    created_at = scalar(connection, datetime, "chunks/insert_chunk", **values)
+    return Chunk(**values, created_at=created_at) if created_at else None
 
 
 def get_chunk(connection: Connection, chunk_id: UUID) -> Chunk | None:
-    with connection.cursor(row_factory=class_row(Chunk)) as cursor:
-        cursor.execute(statement("get_chunk"), {"chunk_id": chunk_id})
-        return cursor.fetchone()
+    return row(connection, Chunk, "chunks/get_chunk", chunk_id=chunk_id)
+
+
+def get_chunk_progress(connection: Connection, chunk_id: UUID) -> ChunkProgress | None:
+    return row(connection, ChunkProgress, "chunks/get_chunk_progress", chunk_id=chunk_id)
+
+
+def is_pruned(connection: Connection, chunk_id: UUID) -> bool:
+    values = {"chunk_id": chunk_id, "remembered": PRUNED_REMEMBERED}
+    return scalars(connection, bool, "chunks/is_pruned", **values)[0]
 
 
 def probe(connection: Connection) -> None:
-    connection.execute(statement("probe"))
+    run(connection, "chunks/probe")

@@ -3,29 +3,29 @@
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row
-
-from ingest_api.database.pool import Connection, statement
-from ingest_api.models.queue import QueueState, QueueWorker, RequeueCount, RequeueSelection
+from ingest_api.database.pool import Connection
+from ingest_api.database.statements import rows, rows_unprepared
+from ingest_api.models.queue import (
+    QueueState,
+    QueueWorker,
+    RequeueCount,
+    RequeuedChunk,
+    RequeueSelection,
+)
 
 
 def list_queue_states(connection: Connection, *, countable: int) -> list[QueueState]:
-    """What is finished is counted up to `countable` of each status."""
-    with connection.cursor(row_factory=class_row(QueueState)) as cursor:
-        return cursor.execute(statement("list_queue_states"), {"countable": countable}).fetchall()
+    """Return a state for each status; finished chunks are counted up to `countable`."""
+    return rows(connection, QueueState, "queue/list_queue_states", countable=countable)
 
 
 def list_queue_workers(connection: Connection) -> list[QueueWorker]:
-    with connection.cursor(row_factory=class_row(QueueWorker)) as cursor:
-        return cursor.execute(statement("list_queue_workers"), {}).fetchall()
+    return rows(connection, QueueWorker, "queue/list_queue_workers")
 
 
 def count_requeueable(connection: Connection, selection: RequeueSelection) -> list[RequeueCount]:
-    with connection.cursor(row_factory=class_row(RequeueCount)) as cursor:
-        # Planned for these very values, here and below: only so can the partial indexes be used.
-        return cursor.execute(
-            statement("count_requeueable"), _values(selection), prepare=False
-        ).fetchall()
+    values = _values(selection)
+    return rows_unprepared(connection, RequeueCount, "queue/count_requeueable", **values)
 
 
 def requeue_chunks(
@@ -35,15 +35,14 @@ def requeue_chunks(
     waiting_status: str,
     after: UUID,
     batch: int,
-) -> list[tuple[UUID, bool]]:
-    """The next ids of the selection behind `after`, up to `batch`, and whether each is requeued:
-    not what another session has locked, or has just changed."""
+) -> list[RequeuedChunk]:
+    """Requeue and return up to `batch` chunks of the selection whose ids come after `after`; those
+    that another session has locked, or has just changed, are returned and not requeued."""
     values = _values(selection) | {"waiting_status": waiting_status, "after": after, "batch": batch}
-    with connection.cursor() as cursor:
-        return cursor.execute(statement("requeue_chunks"), values, prepare=False).fetchall()
+    return rows_unprepared(connection, RequeuedChunk, "queue/requeue_chunks", **values)
 
 
 def _values(selection: RequeueSelection) -> dict[str, Any]:
-    """Lists are what psycopg takes for arrays."""
+    """Return the selection with lists, which psycopg sends as arrays."""
     ids = None if selection.chunk_ids is None else list(selection.chunk_ids)
     return vars(selection) | {"statuses": list(selection.statuses), "chunk_ids": ids}
