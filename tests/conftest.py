@@ -1,20 +1,19 @@
 """Real servers for the tests: one PostgreSQL and one service a session, more on demand."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 
-import psycopg
+import hypothesis
 import pytest
 from lab.postgres import LocalPostgres
-from lab.valkey import LocalValkey
+from lab.valkey import LocalValkey, ValkeyError
+from support.databases import FORGETFUL, database_maker
 from support.recorder import Recorder
 from support.service import Service
 from support.workers import EXAMPLE, Start, Worker
-
-from ingest_api.database import migrations
 
 MARKS = {
     "deploy": "slow",
@@ -27,7 +26,10 @@ MARKS = {
 
 pytest.register_assert_rewrite("storage.contract")
 
-_numbers = count(1)
+# The same examples in every run; many more, and others, with --hypothesis-profile=search.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=10_000)
+hypothesis.settings.load_profile("suite")
 os.umask(0o022)  # the usual one: some tests look at modes
 
 
@@ -45,26 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
-    """A throw-away server with PostgreSQL's own settings."""
-    with LocalPostgres(tmp_path_factory.mktemp("postgres")) as server:
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE migrated")
-        with psycopg.connect(server.url("migrated"), autocommit=True) as connection:
-            list(migrations.apply(connection))
+    """A throw-away server that syncs nothing: a test that kills PostgreSQL has its own."""
+    with LocalPostgres(tmp_path_factory.mktemp("postgres"), settings=FORGETFUL) as server:
         yield server
+        server.kill(signal.SIGQUIT)  # at once: nobody needs its last checkpoint
 
 
 @pytest.fixture(scope="session")
 def new_database(postgres: LocalPostgres) -> Callable[..., str]:
     """A function that makes a database, migrated or empty, and returns its URL."""
-
-    def make(*, migrated: bool = True) -> str:
-        name, template = f"test_{next(_numbers)}", "migrated" if migrated else "template0"
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return postgres.url(name)
-
-    return make
+    return database_maker(postgres)
 
 
 @pytest.fixture
@@ -121,13 +113,18 @@ def start_service(
 @pytest.fixture
 def start_valkey(tmp_path: Path) -> Iterator[Callable[..., LocalValkey]]:
     """A function that starts a Valkey of the test's own, with these settings of valkey.conf."""
-    with ExitStack() as started:
+    started: list[LocalValkey] = []
 
-        def start(settings: Mapping[str, str] | None = None) -> LocalValkey:
-            folder = tmp_path / f"valkey-{next(_numbers)}"
-            return started.enter_context(LocalValkey(folder, settings=settings))
+    def start(settings: Mapping[str, str] | None = None) -> LocalValkey:
+        valkey = LocalValkey(tmp_path / f"valkey-{len(started)}", settings=settings)
+        started.append(valkey)
+        valkey.start()
+        return valkey
 
-        yield start
+    yield start
+    for valkey in started:
+        with suppress(ValkeyError):  # a test has ended it
+            valkey.kill()
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 import requests
 from gunicorn.http.wsgi import FileWrapper
+from support.commands import flask_ingest
 from support.leases import HEADERS, HttpWorker, upload_chunks
 from support.problems import assert_problem
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder
-from support.service import INTERNAL_TOKEN, Service, flask_ingest
+from support.service import INTERNAL_TOKEN, Service
 from werkzeug.test import EnvironBuilder
 
 from ingest_api import create_app

@@ -17,6 +17,7 @@ from support.backups import (
     assert_whole,
     change,
     ingest,
+    ingest_process,
     interrupted,
     kill_at,
     listed,
@@ -529,9 +530,9 @@ def test_a_backup_that_has_no_room_is_not_begun(
 ) -> None:
     _upload(emptied, recorder, *(b"%d" % number * 6_000_000 for number in range(3)))
     with _small_disk(tmp_path / "disk", "size=16m") as prefix:
-        ingest(emptied, "backup", "--init", tmp_path / "disk", prefix=prefix)
-        result = ingest(emptied, "backup", tmp_path / "disk", prefix=prefix)
-        reserve = ingest(
+        ingest_process(emptied, "backup", "--init", tmp_path / "disk", prefix=prefix)
+        result = ingest_process(emptied, "backup", tmp_path / "disk", prefix=prefix)
+        reserve = ingest_process(
             emptied, "backup", tmp_path / "disk", prefix=prefix, MIN_FREE_BYTES="268435456"
         )
         left = subprocess.check_output([*prefix, "ls", "-A", tmp_path / "disk"], text=True)
@@ -546,11 +547,11 @@ def test_a_disk_that_fills_up_harms_no_earlier_backup(
 ) -> None:
     _upload(emptied, recorder, b"first")
     with _small_disk(tmp_path / "disk", "size=64m,nr_inodes=32") as prefix:
-        ingest(emptied, "backup", "--init", tmp_path / "disk", prefix=prefix)
-        result = ingest(emptied, "backup", tmp_path / "disk", prefix=prefix)
+        ingest_process(emptied, "backup", "--init", tmp_path / "disk", prefix=prefix)
+        result = ingest_process(emptied, "backup", tmp_path / "disk", prefix=prefix)
         assert result.returncode == 0, result.stderr
         _upload(emptied, recorder, *(b"%d" % number for number in range(40)))
-        result = ingest(emptied, "backup", tmp_path / "disk", prefix=prefix)
+        result = ingest_process(emptied, "backup", tmp_path / "disk", prefix=prefix)
         copy = tmp_path / "copy"
         subprocess.run([*prefix, "cp", "-a", tmp_path / "disk", copy], check=True)
     assert result.returncode == 1

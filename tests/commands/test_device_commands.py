@@ -6,8 +6,9 @@ import sys
 from uuid import uuid4
 
 import pytest
+from support.commands import flask_ingest
 from support.recorder import Recorder
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.models.devices import Device
 

@@ -9,10 +9,8 @@ import psycopg
 import pytest
 import redis
 from lab.valkey import LocalValkey
-from support.service import flask_ingest
+from support.commands import flask_ingest
 
-from ingest_api.doctor import queue
-from ingest_api.models.queue import UploadedCount
 from ingest_api.stream.client import STREAM
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
@@ -162,17 +160,3 @@ def test_without_a_database_nothing_is_said_of_the_relay(
     found = _of_redis(tmp_path, "postgresql://127.0.0.1:1/none", valkey.url)
     _assert_finds(found, "Redis", "ok", "answers")
     assert "relay" not in found
-
-
-@pytest.mark.parametrize(
-    ("version", "level"), [("6.2.14", "warn"), ("7.0.0", "ok"), ("7.2.4", "ok"), ("8.2", "ok")]
-)
-def test_versions_are_judged(version: str, level: str) -> None:
-    assert queue.judge_version(version).level == level
-
-
-@pytest.mark.parametrize(
-    ("chunks", "seconds", "level"), [(0, 0.0, "ok"), (9, 60.0, "ok"), (1, 60.1, "warn")]
-)
-def test_a_late_relay_is_judged(chunks: int, seconds: float, level: str) -> None:
-    assert queue.judge_relay(UploadedCount(chunks, seconds)).level == level

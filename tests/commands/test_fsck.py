@@ -5,7 +5,6 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import COMMAND, flask_ingest
 from support.processes import read_terminal
 from support.recorder import SPEECH, Recorder
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.database.pool import connect
 from ingest_api.settings import Settings
@@ -535,7 +535,7 @@ def test_who_reads_no_further_is_no_finding(emptied: Service) -> None:
     environ = clean_environ(
         DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage)
     )
-    command = [sys.executable, "-m", "flask", "ingest", "fsck"]
+    command = [*COMMAND, "fsck"]
     with subprocess.Popen(
         command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -581,7 +581,7 @@ def test_it_shows_a_bar_to_a_person(emptied: Service) -> None:
     environ = clean_environ(
         DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage), TERM="xterm"
     )
-    command = [sys.executable, "-m", "flask", "ingest", "fsck"]
+    command = [*COMMAND, "fsck"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         shown = read_terminal(ours)

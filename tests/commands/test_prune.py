@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import COMMAND, Result, flask_ingest
 from support.leases import HttpWorker
 from support.problems import assert_problem
 from support.processes import eventually, read_terminal
 from support.recorder import SPEECH, Recorder
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.database.pool import connect
 from ingest_api.settings import Settings
@@ -27,7 +28,7 @@ from ingest_api.usecases import retention
 LONG_AGO = datetime(2026, 1, 28, 10, tzinfo=UTC)
 
 
-def _prune(service: Service, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def _prune(service: Service, *options: str, **settings: str) -> Result:
     settings = {"AUDIO_STORAGE_DIR": str(service.storage)} | settings
     return flask_ingest(service.database_url, "prune", *options, **settings)
 
@@ -218,7 +219,7 @@ def test_a_person_is_asked_first(emptied: Service) -> None:
     for answer, status in ((b"n\n", 1), (b"y\n", 0)):
         ours, theirs = pty.openpty()
         with subprocess.Popen(
-            [sys.executable, "-m", "flask", "ingest", "prune", "--older-than", "1d"],
+            [*COMMAND, "prune", "--older-than", "1d"],
             env=clean_environ(
                 DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage)
             ),

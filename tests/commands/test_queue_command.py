@@ -5,16 +5,16 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from support.commands import COMMAND, flask_ingest
 from support.leases import HttpWorker, SqlWorker, let_leases_expire, upload_chunks
 from support.processes import eventually, read_terminal
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 STATEMENTS = Path(__file__).parents[2] / "sql" / "queries"
 NOTHING = {"UPLOADED": 0, "QUEUED": 0, "PROCESSING": 0, "DONE": 0, "ERROR": 0, "PRUNED": 0}
@@ -248,7 +248,7 @@ def test_looking_never_reads_all_that_is_done(large_url: str, name: str) -> None
 
 def _start_watching(url: str, *options: str, stdout: int = subprocess.PIPE) -> Any:
     return subprocess.Popen(
-        [sys.executable, "-m", "flask", "ingest", "queue", "--watch", "--every", "1", *options],
+        [*COMMAND, "queue", "--watch", "--every", "1", *options],
         env=clean_environ(DATABASE_URL=url, TERM="xterm"),
         stdout=stdout,
         stderr=subprocess.PIPE if stdout == subprocess.PIPE else stdout,

@@ -6,18 +6,18 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.commands import COMMAND, Result, flask_ingest, flask_ingest_process
 from support.leases import START, HttpWorker, SqlWorker, row, upload_chunks
 from support.problems import assert_problem
 from support.processes import eventually, read_terminal
 from support.recorder import Recorder
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.database.statements import statement
 
@@ -26,7 +26,7 @@ REMOVED = "00000000-0000-4000-8000-000000000002"
 REDIS = {"QUEUE_BACKEND": "redis"}
 
 
-def _requeue(service: Service, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def _requeue(service: Service, *options: str, **settings: str) -> Result:
     return flask_ingest(service.database_url, "requeue", *options, **settings)
 
 
@@ -321,7 +321,8 @@ def test_large_selections_go_in_batches(emptied: Service, recorder: Recorder) ->
 def test_two_at_once_requeue_everything_once(emptied: Service, recorder: Recorder) -> None:
     _fill(emptied, recorder, 6000)
     with ThreadPoolExecutor() as pool:
-        runs = [pool.submit(_requeue, emptied, "--all", "--json") for _ in range(2)]
+        command = (flask_ingest_process, emptied.database_url, "requeue", "--all", "--json")
+        runs = [pool.submit(*command) for _ in range(2)]
         told = [json.loads(run.result().stdout) for run in runs]
     assert sum(each["requeued"] for each in told) == 6000
     assert _statuses(emptied) == {"QUEUED": 6000}
@@ -347,7 +348,7 @@ def _on_terminal(service: Service, *options: str, answer: bytes = b"") -> tuple[
     """The exit status, and what was shown to a person who gave this answer."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "flask", "ingest", "requeue", *options],
+        [*COMMAND, "requeue", *options],
         env=clean_environ(DATABASE_URL=service.database_url, TERM="xterm"),
         stdin=theirs,
         stdout=theirs,
@@ -393,7 +394,7 @@ def test_ctrl_c_tells_how_far_it_got(emptied: Service, recorder: Recorder) -> No
         )
         try:
             with subprocess.Popen(
-                [sys.executable, "-m", "flask", "ingest", "requeue", "--all"],
+                [*COMMAND, "requeue", "--all"],
                 env=clean_environ(DATABASE_URL=emptied.database_url),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -16,6 +16,7 @@ from support.backups import (
     assert_whole,
     change,
     ingest,
+    ingest_process,
     kill_at,
     listed,
     make_backup,
@@ -133,7 +134,7 @@ def test_a_backup_that_is_made_under_load_is_of_one_moment(
     def prune() -> None:
         while not over.is_set():
             device = ["--device", str(recorders[0].device.device_id), "--status", "all"]
-            ingest(service, "prune", *device, "--rate", "0", "--batch", "5")
+            ingest_process(service, "prune", *device, "--rate", "0", "--batch", "5")
 
     with ThreadPoolExecutor() as threads:
         under_way = [threads.submit(upload, recorder) for recorder in recorders]

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,8 +10,9 @@ import psycopg
 import pytest
 import requests
 from lab.postgres import LocalPostgres
+from support.commands import flask_ingest, flask_ingest_process
 from support.processes import eventually
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service
 
 from ingest_api.database import migrations
 
@@ -128,14 +127,10 @@ def test_it_makes_the_schema_and_says_so(empty_url: str, database_url: str) -> N
 def test_four_processes_at_once_apply_each_migration_once(
     empty_url: str, database_url: str
 ) -> None:
-    command = [sys.executable, "-m", "flask", "ingest", "migrate"]
-    environ = clean_environ(DATABASE_URL=empty_url)
-    running = [
-        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    outputs = [process.communicate(timeout=60)[0] for process in running]
-    assert [process.returncode for process in running] == [0] * 4
-    assert sorted(output.splitlines() for output in outputs) == [
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: flask_ingest_process(empty_url, "migrate"), range(4)))
+    assert [result.returncode for result in results] == [0] * 4, results
+    assert sorted(result.stdout.splitlines() for result in results) == [
         _lines("applied {}"),
         *[["the schema is up to date"]] * 3,
     ]
@@ -155,7 +150,7 @@ def test_it_adopts_the_database_of_the_earlier_service(
     before = _rows(empty_url)
     assert len(before) == 1000
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: flask_ingest(empty_url, "migrate"), range(4)))
+        results = list(pool.map(lambda _: flask_ingest_process(empty_url, "migrate"), range(4)))
     assert [result.returncode for result in results] == [0] * 4, results
     assert _rows(empty_url) == before
     assert _schema(empty_url) == _schema(database_url)

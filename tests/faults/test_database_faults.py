@@ -13,10 +13,11 @@ import psycopg
 import pytest
 import requests
 from lab.postgres import LocalPostgres
+from support.commands import flask_ingest
 from support.problems import CHUNKS, assert_outage, assert_problem, assert_recovery
 from support.processes import descendants_of, eventually
 from support.recorder import Recorder
-from support.service import Service, flask_ingest
+from support.service import Service
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ import redis
 import requests
 from lab.service import free_port
 from lab.valkey import LocalValkey
+from support.commands import flask_ingest
 from support.processes import descendants_of, eventually, is_alive
 from support.recorder import SPEECH
-from support.service import clean_environ, flask_ingest
+from support.service import clean_environ
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import psycopg
 from lab.postgres import LocalPostgres
+from support.commands import flask_ingest
 from support.recorder import SPEECH, Recorder
-from support.service import Service, flask_ingest
+from support.service import Service
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.database.pool import Database, connect

@@ -21,8 +21,9 @@ import redis
 import requests
 from lab.postgres import LocalPostgres, die_with_parent
 from lab.valkey import LocalValkey
+from support.commands import COMMAND, Result, flask_ingest
 from support.processes import eventually
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.database.pool import Database
 from ingest_api.settings import Settings
@@ -79,9 +80,7 @@ def _execute(url: str, statement: str, *values: Any) -> None:
         connection.execute(statement, values)
 
 
-def _once(
-    url: str, redis_url: str, *options: str, **settings: str
-) -> subprocess.CompletedProcess[str]:
+def _once(url: str, redis_url: str, *options: str, **settings: str) -> Result:
     settings = {"QUEUE_BACKEND": "redis", "REDIS_URL": redis_url} | settings
     return flask_ingest(url, "relay", "--once", *options, **settings)
 
@@ -111,7 +110,7 @@ class _Running:
         self.log_path = log_path
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flask", "ingest", "relay", "--every", "0.1"],
+                [*COMMAND, "relay", "--every", "0.1"],
                 env=clean_environ(DATABASE_URL=url, QUEUE_BACKEND="redis", REDIS_URL=redis_url),
                 stdout=log,
                 stderr=log,

@@ -18,9 +18,10 @@ import pytest
 import redis
 import requests
 from lab.valkey import LocalValkey
+from support.commands import flask_ingest
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder
-from support.service import Service, clean_environ, flask_ingest
+from support.service import Service, clean_environ
 
 from ingest_api.settings import Settings, SettingsError
 from ingest_api.stream.client import STREAM

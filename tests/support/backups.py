@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psycopg
 
 from ingest_api.backups.manifest import parse_line, read_lines
 from ingest_api.models.backups import ListedFile
+from support.commands import Result, flask_ingest, flask_ingest_process
 from support.recorder import Recorder
 from support.service import Service, clean_environ
 
@@ -26,21 +28,31 @@ PATH = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
 
 
 def environ(service: Service, **settings: str) -> dict[str, str]:
+    return clean_environ(**_settings(service, **settings))
+
+
+def _settings(service: Service, **settings: str) -> dict[str, str]:
     ours = {"DATABASE_URL": service.database_url, "AUDIO_STORAGE_DIR": str(service.storage)}
-    return clean_environ(**({"MIN_FREE_BYTES": "0", "PATH": PATH} | ours | settings))
+    return {"MIN_FREE_BYTES": "0", "PATH": PATH} | ours | settings
 
 
-def ingest(
-    service: Service, *arguments: str | Path, prefix: Sequence[str] = (), **settings: str
-) -> subprocess.CompletedProcess[str]:
+def ingest(service: Service, *arguments: str | Path, **settings: str) -> Result:
     """Run `flask ingest ...` on what this service has."""
-    return subprocess.run(
-        [*prefix, sys.executable, "-m", "flask", "ingest", *map(str, arguments)],
-        env=environ(service, **settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return _run(flask_ingest, service, *arguments, **settings)
+
+
+def ingest_process(
+    service: Service, *arguments: str | Path, prefix: Sequence[str] = (), **settings: str
+) -> Result:
+    """Do so in a process of its own; `prefix` runs it in other surroundings."""
+    return _run(partial(flask_ingest_process, prefix=prefix), service, *arguments, **settings)
+
+
+def _run(
+    command: Callable[..., Result], service: Service, *arguments: str | Path, **settings: str
+) -> Result:
+    values = _settings(service, **settings)
+    return command(values.pop("DATABASE_URL"), *map(str, arguments), **values)
 
 
 def prepared(folder: Path, service: Service) -> Path:

@@ -180,22 +180,3 @@ class Service:
         assert self.files(recorder) == []
         eventually(lambda: not self.temporary_files())
         assert requests.get(f"{self.url}/health", timeout=5).json()["status"] == "ok"
-
-
-def flask_ingest(
-    database_url: str,
-    *arguments: str,
-    stdin: str | None = None,
-    cwd: Path | None = None,
-    **settings: str,
-) -> subprocess.CompletedProcess[str]:
-    """Run `flask ingest ...` as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-m", "flask", "ingest", *arguments],
-        env=clean_environ(DATABASE_URL=database_url, **settings),
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
