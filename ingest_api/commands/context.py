@@ -1,6 +1,7 @@
 """How a command reaches the service's parts, and how its failures are shown: a sentence on standard
 error and an exit status."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def failures(failure: type[click.ClickException] = click.ClickException) -> Iter
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(failure.exit_code) from None
     except OSError as error:
-        raise failure(str(error)) from None
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise failure(f"the disk is full ({error})" if full else str(error)) from None
     except KeyboardInterrupt:
         raise failure("interrupted") from None
 

@@ -376,7 +376,7 @@ def test_no_file_goes_while_a_backup_is_made(
         second = ingest(emptied, "backup", folder)
         _go_on(process)
     assert pruned.returncode == second.returncode == 1
-    assert "Another prune or fsck --repair is at work, or a backup" in pruned.stderr
+    assert "Another prune, fsck --repair or backup is running" in pruned.stderr
     assert f"Another backup or restore is at work in {folder}" in second.stderr
     assert len(emptied.rows(recorder)) == 2
     assert len(assert_whole(folder)) == 1
@@ -447,7 +447,7 @@ def test_a_disk_with_recordings_that_is_not_mounted_stops_it(
     (tmp_path / "empty").mkdir()
     result = ingest(emptied, "backup", folder, AUDIO_STORAGE_DIR=str(tmp_path / "empty"))
     assert result.returncode == 1
-    assert "Is its disk mounted" in result.stderr
+    assert "Mount its disk" in result.stderr
     assert assert_whole(folder) == []
 
 

@@ -208,7 +208,7 @@ def test_it_refuses_when_the_disk_is_not_there(emptied: Service, tmp_path: Path)
     file = _store(emptied, recorder)
     result = _prune(emptied, "--older-than", "1d", AUDIO_STORAGE_DIR=str(tmp_path))
     assert result.returncode == 1
-    assert "Is its disk mounted" in result.stderr
+    assert "Mount its disk" in result.stderr
     assert [row["status"] for row in emptied.rows(recorder)] == ["DONE"]
     assert file.exists()
 
@@ -339,7 +339,7 @@ def test_only_one_runs_at_a_time(emptied: Service) -> None:
         eventually(lambda: any(row["status"] == "PRUNED" for row in emptied.rows(recorder)), 20)
         second = _prune(emptied, "--older-than", "30d")
         assert second.returncode == 1
-        assert "Another prune or fsck --repair is at work" in second.stderr
+        assert "Another prune, fsck --repair or backup is running" in second.stderr
         process.communicate(timeout=60)
         assert process.returncode == 0
     assert emptied.rows(recorder) == emptied.files(recorder) == []
@@ -400,7 +400,7 @@ def test_rows_of_other_tables_do_not_go_unasked(start_service) -> None:
         connection.execute("INSERT INTO segments SELECT chunk_id FROM audio_chunks")
         result = _prune(service, "--older-than", "1d")
         assert (result.returncode, file.exists()) == (1, True)
-        assert "Rows of segments hang on the chunks: if they may go with them" in result.stderr
+        assert "Rows in segments reference these chunks" in result.stderr
         assert _removed(service, "--older-than", "1d", "--cascade") == 1
         assert connection.execute("SELECT count(*) FROM segments").fetchone() == (0,)
         connection.execute("DROP TABLE segments")
@@ -408,7 +408,7 @@ def test_rows_of_other_tables_do_not_go_unasked(start_service) -> None:
     _store(service, recorder)
     result = _prune(service, "--older-than", "1d", "--cascade")
     assert result.returncode == 1
-    assert "segments refers to chunks and lets none be deleted" in result.stderr
+    assert "segments references chunks, and its foreign key prevents" in result.stderr
     assert [row["status"] for row in service.rows(recorder)] == ["DONE"]
 
 
@@ -420,7 +420,7 @@ def test_a_clock_that_jumped_does_not_remove_everything(emptied: Service) -> Non
         connection.execute("UPDATE devices SET last_seen_at = %s", [seen])
     result = _prune(emptied, "--older-than", "90d")
     assert (result.returncode, file.exists()) == (1, True)
-    assert f"No recorder was seen since {seen:%Y-%m-%d %H:%M} UTC" in result.stderr
+    assert f"No device was seen since {seen:%Y-%m-%d %H:%M} UTC" in result.stderr
     assert _removed(emptied, "--older-than", "90d", "--force") == 1
 
 

@@ -191,7 +191,7 @@ def test_the_database_must_be_empty_and_nobody_elses(
 
 def test_the_disk_must_be_there(backup: Path, fresh: Service) -> None:
     fresh.storage.rmdir()
-    assert "Is its disk mounted?" in _refused(fresh, backup)
+    assert "Mount its disk" in _refused(fresh, backup)
     fresh.storage.mkdir()
     assert "There is not enough room in" in _refused(
         fresh, backup, MIN_FREE_BYTES="1000000000000000"

@@ -76,8 +76,8 @@ def test_the_defaults_are_the_specifications() -> None:
 def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({name: value})
-    assert str(caught.value).startswith(f"{name}: ")
-    assert "\n" not in str(caught.value)
+    assert caught.value.faults.keys() == {name}
+    assert "\n" not in str(caught.value.faults[name])
 
 
 def test_all_faults_are_told_at_once_and_stop_the_process(tmp_path: Path) -> None:
