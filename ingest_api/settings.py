@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ingest_api.errors import OperatorError
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.settings_parsers import (
     boolean,
     directory,
@@ -86,10 +87,10 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting("*", origins)
 
     @property
-    def waiting_status(self) -> str:
+    def waiting_status(self) -> ChunkStatus:
         """With which a chunk begins to wait for a worker: one that is to be announced in Redis is
         not QUEUED before it was."""
-        return "UPLOADED" if self.queue_backend == "redis" else "QUEUED"
+        return ChunkStatus.UPLOADED if self.queue_backend == "redis" else ChunkStatus.QUEUED
 
     @classmethod
     def from_environ(

@@ -12,8 +12,6 @@ import click
 from ingest_api.schemas.fields import parse_uuid
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
-STATUSES = ("UPLOADED", "QUEUED", "PROCESSING", "DONE", "ERROR")
-
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -15,7 +15,6 @@ import click
 from ingest_api.commands.context import maintenance, opened, require_known, require_schema
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import (
-    STATUSES,
     DurationParameter,
     as_json_option,
     require_order,
@@ -26,6 +25,7 @@ from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.display import megabytes
 from ingest_api.logs import logging_config
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
 from ingest_api.usecases import retention
@@ -41,9 +41,9 @@ class StatusParameter(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value.upper() == ALL:
             return ALL
-        if value.upper() == "PRUNED":
+        if value.upper() == ChunkStatus.PRUNED:
             self.fail("what is PRUNED is removed anyway", param, ctx)
-        return value.upper() if value.upper() in STATUSES else value
+        return value.upper() if value.upper() in ChunkStatus.__members__ else value
 
 
 @click.command()
@@ -54,7 +54,7 @@ class StatusParameter(click.ParamType[str]):
     "statuses",
     type=StatusParameter(),
     multiple=True,
-    default=("DONE", "ERROR"),
+    default=(ChunkStatus.DONE, ChunkStatus.ERROR),
     show_default=True,
     help="Only of this status; can be given several times; all: whatever it is.",
 )
@@ -125,7 +125,7 @@ def prune(
 
 def _every_status(connection: Connection, selection: Selection) -> tuple[str, ...]:
     counts = queries.retention.count_prunable(connection, selection)
-    return tuple({count.status for count in counts} - {"PRUNED"})
+    return tuple({count.status for count in counts} - {ChunkStatus.PRUNED})
 
 
 def _received_before(
@@ -182,12 +182,11 @@ def _log_batches(settings: Settings) -> None:
 def _show_plan(
     counts: list[StatusCount], selection: Selection, as_json: bool, *, err: bool = False
 ) -> None:
+    mentioned = {*selection.statuses, ChunkStatus.PRUNED}
     kinds = {
         "would_remove": [count for count in counts if count.status in selection.statuses],
-        "would_finish": [count for count in counts if count.status == "PRUNED"],
-        "would_keep": [
-            count for count in counts if count.status not in {*selection.statuses, "PRUNED"}
-        ],
+        "would_finish": [count for count in counts if count.status == ChunkStatus.PRUNED],
+        "would_keep": [count for count in counts if count.status not in mentioned],
     }
     if as_json:
         plan = {verb: [vars(count) for count in found] for verb, found in kinds.items()}

@@ -15,6 +15,7 @@ from ingest_api.commands.output import columns
 from ingest_api.commands.parameters import as_json_option
 from ingest_api.database.pool import Connection
 from ingest_api.display import age, printable
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import QueueState
 from ingest_api.schemas.fields import rfc3339
 from ingest_api.usecases.queue_state import COUNTABLE, WAITING, QueueSnapshot, look
@@ -80,7 +81,7 @@ def _told(snapshot: QueueSnapshot, as_json: bool) -> str:
 
 def _as_json(snapshot: QueueSnapshot) -> dict[str, Any]:
     states, since = snapshot.states, snapshot.seconds_since
-    in_work = states["PROCESSING"]
+    in_work = states[ChunkStatus.PROCESSING]
     return {
         "time": rfc3339(snapshot.at),
         "states": {status: state.chunks for status, state in states.items()},

@@ -13,7 +13,6 @@ import click
 from ingest_api.commands.context import opened, require_known, require_schema
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import (
-    STATUSES,
     DurationParameter,
     TextParameter,
     UuidParameter,
@@ -23,8 +22,11 @@ from ingest_api.commands.parameters import (
 )
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import RequeueSelection
 from ingest_api.usecases.requeue import Refusal, refusals, requeue
+
+_STATUSES = tuple(status for status in ChunkStatus if status is not ChunkStatus.PRUNED)
 
 
 @dataclass
@@ -66,12 +68,12 @@ class _Done:
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice(STATUSES, case_sensitive=False),
+    type=click.Choice(_STATUSES, case_sensitive=False),
     metavar="STATUS",
     multiple=True,
-    default=("ERROR",),
+    default=(ChunkStatus.ERROR,),
     show_default=True,
-    help=f"Only of this status ({', '.join(STATUSES)}); can be given several times.",
+    help=f"Only of this status ({', '.join(_STATUSES)}); can be given several times.",
 )
 @click.option("--all", "everything", is_flag=True, help="Whatever has the status.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
@@ -139,22 +141,26 @@ def _require_sense(selection: RequeueSelection, everything: bool) -> None:
         )
     if "chunk_ids" in given and (everything or len(given) > 1):
         raise click.UsageError("give either ids or what to choose by, not both")
-    if selection.in_work_for is not None and selection.statuses != ("PROCESSING",):
+    if selection.in_work_for is not None and selection.statuses != (ChunkStatus.PROCESSING,):
         raise click.UsageError("--in-work-for goes with --status PROCESSING alone")
     require_order(selection.recorded_from, selection.recorded_until)
 
 
-def _require_not_waiting(statuses: tuple[str, ...], waiting_status: str) -> None:
+def _require_not_waiting(statuses: tuple[str, ...], waiting_status: ChunkStatus) -> None:
     if waiting_status in statuses:
         raise click.UsageError(f"what is {waiting_status} waits already: leave that --status out")
 
 
 def _look(
-    connection: Connection, selection: RequeueSelection, waiting_status: str, *, others: bool
+    connection: Connection,
+    selection: RequeueSelection,
+    waiting_status: ChunkStatus,
+    *,
+    others: bool,
 ) -> _Plan:
     """`others`: also count what has another status, for which much may have to be read."""
     plan = _Plan(refused=refusals(connection, selection, waiting_status=waiting_status))
-    whole = replace(selection, statuses=STATUSES) if others else selection
+    whole = replace(selection, statuses=_STATUSES) if others else selection
     for count in queries.queue.count_requeueable(connection, whole):
         if count.status not in selection.statuses:
             plan.others[count.status] += count.chunks
@@ -173,7 +179,7 @@ def _confirm(plan: _Plan, *, unasked: bool) -> None:
 
 
 def _requeue(
-    connection: Connection, selection: RequeueSelection, waiting_status: str, plan: _Plan
+    connection: Connection, selection: RequeueSelection, waiting_status: ChunkStatus, plan: _Plan
 ) -> _Done:
     done = _Done()
     batches = requeue(connection, selection, waiting_status=waiting_status)
@@ -202,7 +208,7 @@ def _show_plan(plan: _Plan, as_json: bool, *, err: bool = False) -> None:
 
 
 def _show_done(
-    done: _Done, plan: _Plan, waiting_status: str, seconds: float, as_json: bool
+    done: _Done, plan: _Plan, waiting_status: ChunkStatus, seconds: float, as_json: bool
 ) -> None:
     if as_json:
         told = asdict(done) | _left(plan) | {"status": waiting_status, "seconds": round(seconds, 1)}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 INTEGER_MAX = 2**31 - 1
@@ -13,6 +14,18 @@ FIRST_ID = UUID(int=0)
 FILE_MISSING = "file missing (was "
 """How the `error_message` begins of a chunk that was given up because its file is gone; see
 mark_file_missing.sql and restore_chunk.sql."""
+
+
+class ChunkStatus(StrEnum):
+    """How far a chunk has come; see sql/README.md for who may move it. A row of an adopted database
+    may have another status, so what rows say is `str`; members compare equal to it."""
+
+    UPLOADED = "UPLOADED"  # waits to be announced in Redis
+    QUEUED = "QUEUED"  # waits for a worker
+    PROCESSING = "PROCESSING"
+    DONE = "DONE"
+    ERROR = "ERROR"
+    PRUNED = "PRUNED"  # retention is removing it
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Chunk(Recording):
     file_path: str
     file_size_bytes: int
     sha256: bytes | None  # None: stored by the earlier service
-    status: str  # UPLOADED, QUEUED, PROCESSING, DONE, ERROR or PRUNED
+    status: str  # a ChunkStatus, or what the earlier service left
     created_at: datetime
 
 

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.errors import InvalidInterval, NaiveTimestamp
-from ingest_api.models.chunks import INTEGER_MAX, Receipt, Recording
+from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus, Receipt, Recording
 from ingest_api.schemas.fields import (
     FormInteger,
     IsoDateTime,
@@ -86,7 +86,7 @@ def dump_receipt(receipt: Receipt) -> dict[str, Any]:
         "status": "ok",
         "chunk_id": chunk.chunk_id,
         "stored_path": chunk.file_path,
-        "queued": chunk.status != "UPLOADED",
+        "queued": chunk.status != ChunkStatus.UPLOADED,
         "duplicate": receipt.duplicate,
         "sha256": chunk.sha256.hex() if chunk.sha256 else None,
         "file_size_bytes": chunk.file_size_bytes,

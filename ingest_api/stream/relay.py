@@ -18,7 +18,7 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.pool import Database
 from ingest_api.errors import DatabaseUnavailable
-from ingest_api.models.chunks import FIRST_ID, Chunk
+from ingest_api.models.chunks import FIRST_ID, Chunk, ChunkStatus
 from ingest_api.settings import Settings
 from ingest_api.stream.client import (
     STREAM,
@@ -185,7 +185,7 @@ class Relay:
         """In one round trip. Those that Redis took are marked, also when it did not take all."""
         refusals = add(client, page, self._settings)
         taken = [chunk for chunk, refusal in zip(page, refusals, strict=True) if not refusal]
-        uploaded = [chunk.chunk_id for chunk in taken if chunk.status == "UPLOADED"]
+        uploaded = [chunk.chunk_id for chunk in taken if chunk.status == ChunkStatus.UPLOADED]
         if uploaded:
             with self._database.connection() as connection:
                 queries.stream.mark_queued(connection, uploaded)

@@ -8,7 +8,7 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection, Database
 from ingest_api.errors import ChunkNotFound, ChunkPruned, FileDamaged, FileMissing
-from ingest_api.models.chunks import ChunkProgress
+from ingest_api.models.chunks import ChunkProgress, ChunkStatus
 from ingest_api.storage.base import Content, Store
 
 
@@ -43,6 +43,6 @@ def find_chunk(connection: Connection, chunk_id: UUID) -> ChunkProgress:
     chunk = queries.chunks.get_chunk_progress(connection, chunk_id)
     if chunk is None and not queries.chunks.is_pruned(connection, chunk_id):
         raise ChunkNotFound
-    if chunk is None or chunk.status == "PRUNED":
+    if chunk is None or chunk.status == ChunkStatus.PRUNED:
         raise ChunkPruned
     return chunk

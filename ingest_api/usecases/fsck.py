@@ -17,7 +17,7 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError, StorageUnavailable
-from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile
+from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
@@ -63,7 +63,8 @@ def require_disk(connection: Connection, files: DiskUpkeep) -> None:
     """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
     if not files.root.is_dir():
         raise TooMuchMissing(f"There is no folder {files.root}", "mount its disk")
-    rows = [row for row in queries.files.list_newest_files(connection) if row.status != "PRUNED"]
+    newest = queries.files.list_newest_files(connection)
+    rows = [row for row in newest if row.status != ChunkStatus.PRUNED]
     if not rows or any(_is_there(files, row) for row in rows):
         return
     if len(rows) > FEW or not (files.root / RECORDINGS).is_dir():
@@ -91,7 +92,7 @@ class Check:
 
     connection: Connection
     files: DiskUpkeep
-    waiting_status: str  # of a chunk whose file is back, if it was not finished
+    waiting_status: ChunkStatus  # of a chunk whose file is back, if it was not finished
     grace: float
     checksums: bool = False
     repair: bool = False
@@ -134,7 +135,7 @@ class Check:
         # marked before it removed the files.
         found = {row.chunk_id: fault for row in suspects if (fault := self._fault(row))}
         rows = queries.files.get_chunk_files(self.connection, list(found)) if found else []
-        faults = {row: found[row.chunk_id] for row in rows if row.status != "PRUNED"}
+        faults = {row: found[row.chunk_id] for row in rows if row.status != ChunkStatus.PRUNED}
         self._require_plausible(faults, len(page))
         for row, (kind, detail) in faults.items():
             done = self._mend(row, kind) if self.repair else ""
@@ -142,7 +143,7 @@ class Check:
             yield Discrepancy(kind, row.file_path, row.chunk_id, shown, bool(done))
 
     def _fault(self, row: ChunkFile) -> Fault | None:
-        if row.status == "PRUNED":
+        if row.status == ChunkStatus.PRUNED:
             return None
         try:
             return self._compare(row)
@@ -152,7 +153,9 @@ class Check:
             return Kind.UNREADABLE, _reason(error)
 
     def _compare(self, row: ChunkFile) -> Fault | None:
-        given_up = row.status == "ERROR" and (row.error_message or "").startswith(FILE_MISSING)
+        given_up = row.status == ChunkStatus.ERROR and (row.error_message or "").startswith(
+            FILE_MISSING
+        )
         status = self.files.status(row.file_path)
         if status is None:
             found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"

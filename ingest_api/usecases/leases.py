@@ -21,7 +21,7 @@ from ingest_api.errors import (
     ChunkLocked,
     LeaseLost,
 )
-from ingest_api.models.chunks import FIRST_ID, ChunkProgress
+from ingest_api.models.chunks import FIRST_ID, ChunkProgress, ChunkStatus
 from ingest_api.models.queue import Claim, ClaimedChunk, Failure, Turn
 from ingest_api.usecases.downloads import find_chunk
 
@@ -64,7 +64,7 @@ class Leases:
             self._expire(connection)
             claimed = queries.leases.claim_chunk(connection, chunk_id, worker=worker, lease=lease)
             chunk = claimed or find_chunk(connection, chunk_id)
-        if claimed is None and chunk.status in {"DONE", "ERROR"}:
+        if claimed is None and chunk.status in {ChunkStatus.DONE, ChunkStatus.ERROR}:
             raise ChunkFinished(f"Nothing is left to do: the chunk is {chunk.status}")
         if claimed is None:
             raise ChunkInWork
@@ -84,7 +84,7 @@ class Leases:
         with self._database.connection() as connection:
             finished = queries.leases.finish_chunk(connection, chunk_id, attempt=attempt)
             chunk = finished or find_chunk(connection, chunk_id)
-        said_before = (chunk.status, chunk.attempts) == ("DONE", attempt) and chunk.worker
+        said_before = (chunk.status, chunk.attempts) == (ChunkStatus.DONE, attempt) and chunk.worker
         if finished is None and not said_before:
             _lost(chunk, attempt)
         return chunk
@@ -98,7 +98,8 @@ class Leases:
             )
             chunk = failed or find_chunk(connection, chunk_id)
         said_before = (chunk.attempts, chunk.error_message) == (attempt, failure.message)
-        if failed is None and not (said_before and (chunk.worker or chunk.status == "QUEUED")):
+        has_effect = chunk.worker or chunk.status == ChunkStatus.QUEUED
+        if failed is None and not (said_before and has_effect):
             _lost(chunk, attempt)
         return chunk
 
@@ -124,7 +125,8 @@ class Leases:
 def _lost(chunk: ChunkProgress, attempt: int) -> NoReturn:
     """ChunkLocked when the lease is still good: somebody has the row in an open transaction, and an
     upload may need the connection that would wait for it."""
-    if (chunk.status, chunk.attempts) == ("PROCESSING", attempt) and chunk.lease_expires_at:
+    is_held = (chunk.status, chunk.attempts) == (ChunkStatus.PROCESSING, attempt)
+    if is_held and chunk.lease_expires_at:
         raise ChunkLocked
     raise LeaseLost(
         f"{LeaseLost.message}: attempt {attempt} is over, the chunk is {chunk.status} after "

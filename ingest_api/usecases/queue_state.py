@@ -5,6 +5,7 @@ from datetime import datetime
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import QueueState, QueueWorker
 
 COUNTABLE = 100_000
@@ -12,7 +13,7 @@ COUNTABLE = 100_000
 queue must not become slower by that."""
 
 
-WAITING = ("UPLOADED", "QUEUED")
+WAITING = (ChunkStatus.UPLOADED, ChunkStatus.QUEUED)
 
 
 @dataclass(frozen=True)

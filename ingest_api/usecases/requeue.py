@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
-from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile
+from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.models.queue import RequeuedChunk, RequeueSelection
 
 BATCH = 1000
@@ -29,7 +29,7 @@ class Refusal:
 
 
 def refusals(
-    connection: Connection, selection: RequeueSelection, *, waiting_status: str
+    connection: Connection, selection: RequeueSelection, *, waiting_status: ChunkStatus
 ) -> list[Refusal]:
     """Those of the selection's ids that `requeue` will pass over, in their order."""
     ids = list(selection.chunk_ids or ())
@@ -49,21 +49,23 @@ def _absence(connection: Connection, chunk_id: UUID) -> Refusal:
     return Refusal(chunk_id, None, reason)
 
 
-def _refusal(chunk: ChunkFile, statuses: tuple[str, ...], waiting_status: str) -> Refusal | None:
+def _refusal(
+    chunk: ChunkFile, statuses: tuple[str, ...], waiting_status: ChunkStatus
+) -> Refusal | None:
     chunk_id, status = chunk.chunk_id, chunk.status
-    if status == "ERROR" and (chunk.error_message or "").startswith(FILE_MISSING):
+    if status == ChunkStatus.ERROR and (chunk.error_message or "").startswith(FILE_MISSING):
         return Refusal(chunk_id, status, _BRING_BACK)
     if status in statuses:
         return None
     if status == waiting_status:
         return Refusal(chunk_id, status, f"it waits already ({status})", waits=True)
-    if status == "PRUNED":
+    if status == ChunkStatus.PRUNED:
         return Refusal(chunk_id, status, "it is PRUNED: retention is removing it")
     return Refusal(chunk_id, status, f"it is {status}; if it is to be processed: --status {status}")
 
 
 def requeue(
-    connection: Connection, selection: RequeueSelection, *, waiting_status: str
+    connection: Connection, selection: RequeueSelection, *, waiting_status: ChunkStatus
 ) -> Iterator[list[RequeuedChunk]]:
     """Do so, in the order of the ids, yielding after each batch its ids, and whether they are
     requeued: not what another session is just holding. `connection` must be in autocommit mode.

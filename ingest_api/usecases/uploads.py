@@ -22,7 +22,7 @@ from ingest_api.errors import (
     InvalidToken,
 )
 from ingest_api.failpoints import Failpoint, reached
-from ingest_api.models.chunks import INTEGER_MAX, Chunk, NewChunk, Receipt, Recording
+from ingest_api.models.chunks import INTEGER_MAX, Chunk, ChunkStatus, NewChunk, Receipt, Recording
 from ingest_api.models.devices import Device
 from ingest_api.storage.base import SpoolT, Store
 from ingest_api.storage.layout import file_path_for
@@ -45,7 +45,7 @@ class Uploads(Generic[SpoolT]):
         database: Database,
         announcer: Announcer | None,  # None: chunks are not announced in Redis
         *,
-        waiting_status: str,
+        waiting_status: ChunkStatus,
         max_bytes: int,
     ) -> None:
         self._store = store
@@ -89,7 +89,7 @@ class Uploads(Generic[SpoolT]):
         Raises nothing: the chunk is safe, and the relay announces what could not be announced.
         """
         chunk = receipt.chunk
-        if self._announcer is None or chunk.status != "UPLOADED":
+        if self._announcer is None or chunk.status != ChunkStatus.UPLOADED:
             return receipt
         if not self._announcer.announce(chunk):
             return receipt
@@ -102,7 +102,7 @@ class Uploads(Generic[SpoolT]):
                 "a chunk will be announced twice, because it could not be marked: %s", cause
             )
             return receipt
-        return replace(receipt, chunk=replace(chunk, status="QUEUED"))
+        return replace(receipt, chunk=replace(chunk, status=ChunkStatus.QUEUED))
 
     def _record(self, chunk: NewChunk) -> tuple[bool, Chunk]:
         """Whether the row is new, and the row."""
@@ -120,7 +120,7 @@ class Uploads(Generic[SpoolT]):
     def _known(self, connection: Connection, chunk_id: UUID) -> Chunk | None:
         """The row of the first time; if it was given up because its file was gone, no longer."""
         known = queries.chunks.get_chunk(connection, chunk_id)
-        if not known or known.status != "ERROR":
+        if not known or known.status != ChunkStatus.ERROR:
             return known
         restored = queries.files.restore_chunk(
             connection, chunk_id, waiting_status=self._waiting_status

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import row, run, scalar, scalars
-from ingest_api.models.chunks import Chunk, ChunkProgress, NewChunk
+from ingest_api.models.chunks import Chunk, ChunkProgress, ChunkStatus, NewChunk
 from ingest_api.models.retention import PRUNED_REMEMBERED
 
 
-def insert_chunk(connection: Connection, chunk: NewChunk, *, status: str) -> Chunk | None:
+def insert_chunk(connection: Connection, chunk: NewChunk, *, status: ChunkStatus) -> Chunk | None:
     """Return the new row, or None when a row with this id was there already."""
     values = vars(chunk) | {"status": status}
     created_at = scalar(connection, datetime, "chunks/insert_chunk", **values)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalar, scalars
-from ingest_api.models.chunks import ChunkFile
+from ingest_api.models.chunks import ChunkFile, ChunkStatus
 
 
 def estimate_chunks(connection: Connection) -> int:
@@ -33,7 +33,9 @@ def mark_file_missing(connection: Connection, chunk_id: UUID) -> bool:
     return run(connection, "files/mark_file_missing", chunk_id=chunk_id) > 0
 
 
-def restore_chunk(connection: Connection, chunk_id: UUID, *, waiting_status: str) -> str | None:
+def restore_chunk(
+    connection: Connection, chunk_id: UUID, *, waiting_status: ChunkStatus
+) -> str | None:
     """Return the chunk's status from now on, which is `waiting_status` if it was not finished; None
     when its file was not missing."""
     values = {"chunk_id": chunk_id, "waiting_status": waiting_status}

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, rows_unprepared
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import (
     QueueState,
     QueueWorker,
@@ -32,7 +33,7 @@ def requeue_chunks(
     connection: Connection,
     selection: RequeueSelection,
     *,
-    waiting_status: str,
+    waiting_status: ChunkStatus,
     after: UUID,
     batch: int,
 ) -> list[RequeuedChunk]:
