@@ -11,10 +11,6 @@ INTEGER_MAX = 2**31 - 1
 FIRST_ID = UUID(int=0)
 """Sorts before every id that is in use."""
 
-FILE_MISSING = "file missing (was "
-"""How the `error_message` begins of a chunk that was given up because its file is gone; see
-mark_file_missing.sql and restore_chunk.sql."""
-
 
 class ChunkStatus(StrEnum):
     """How far a chunk has come; see sql/README.md for who may move it. A row of an adopted database
@@ -95,7 +91,7 @@ class ChunkFile:
     file_size_bytes: int
     sha256: bytes | None
     status: str
-    error_message: str | None
+    file_missing_since: datetime | None  # fsck has given it up; None: it has not
 
 
 @dataclass(frozen=True)

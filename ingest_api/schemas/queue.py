@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, post_load, validate
 
-from ingest_api.models.chunks import FILE_MISSING, INTEGER_MAX, ChunkProgress
+from ingest_api.models.chunks import INTEGER_MAX, ChunkProgress
 from ingest_api.models.queue import Claim, Failure
 from ingest_api.schemas.fields import JsonBoolean, JsonInteger, Text, Uuid, rfc3339
 
@@ -17,11 +17,6 @@ LONGEST_LEASE = 86_400  # seconds
 def _printable(text: str) -> None:
     if not text.isprintable() or text != text.strip():
         raise ValidationError("Must be printable, without spaces around it.")
-
-
-def _not_from_fsck(text: str) -> None:
-    if text.startswith(FILE_MISSING):
-        raise ValidationError(f"Must not begin with {FILE_MISSING!r}, by which fsck knows its own.")
 
 
 class _Seconds(JsonInteger):
@@ -74,7 +69,7 @@ class ExtensionSchema(_WithLease, AttemptSchema):
 class FailureSchema(AttemptSchema):
     """The body of POST /internal/chunks/<chunk_id>/error."""
 
-    message = Text(required=True, validate=[validate.Length(1, 10_000), _not_from_fsck])
+    message = Text(required=True, validate=validate.Length(1, 10_000))
     retry = JsonBoolean(required=True)
 
     @post_load

@@ -17,7 +17,7 @@ from uuid import UUID
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError, StorageUnavailable
-from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile, ChunkStatus
+from ingest_api.models.chunks import FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
@@ -153,9 +153,7 @@ class Check:
             return Kind.UNREADABLE, _reason(error)
 
     def _compare(self, row: ChunkFile) -> Fault | None:
-        given_up = row.status == ChunkStatus.ERROR and (row.error_message or "").startswith(
-            FILE_MISSING
-        )
+        given_up = row.file_missing_since is not None
         status = self.files.status(row.file_path)
         if status is None:
             found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"

@@ -1,7 +1,7 @@
 """Puts chunks into the queue again, as if they had never been tried.
 
 Batch by batch, so that uploads and claims hardly notice. What a worker held is taken from it: the
-number of the attempt is its fence, and with plain SQL it has none (see 0004_queue.sql). Knows
+number of the attempt is its fence, and with plain SQL it has none (see sql/README.md). Knows
 nothing of how operators are asked and told.
 """
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
-from ingest_api.models.chunks import FILE_MISSING, FIRST_ID, ChunkFile, ChunkStatus
+from ingest_api.models.chunks import FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.models.queue import RequeuedChunk, RequeueSelection
 
 BATCH = 1000
@@ -53,7 +53,7 @@ def _refusal(
     chunk: ChunkFile, statuses: tuple[str, ...], waiting_status: ChunkStatus
 ) -> Refusal | None:
     chunk_id, status = chunk.chunk_id, chunk.status
-    if status == ChunkStatus.ERROR and (chunk.error_message or "").startswith(FILE_MISSING):
+    if chunk.file_missing_since:
         return Refusal(chunk_id, status, _BRING_BACK)
     if status in statuses:
         return None

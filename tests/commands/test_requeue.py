@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from support.commands import COMMAND, Result, flask_ingest, flask_ingest_process
@@ -19,6 +20,7 @@ from support.processes import eventually, read_terminal
 from support.recorder import Recorder
 from support.service import Service, clean_environ
 
+from ingest_api.database import queries
 from ingest_api.database.statements import statement
 
 UNKNOWN = "00000000-0000-4000-8000-000000000001"
@@ -267,10 +269,7 @@ def test_it_tells_what_it_would_do(emptied: Service, failed: list[str]) -> None:
     _move(emptied, "QUEUED", failed[:2])
     _move(emptied, "DONE", failed[:1])
     with emptied.connect() as connection:
-        connection.execute(
-            "UPDATE audio_chunks SET error_message = 'file missing (was DONE)' WHERE chunk_id = %s",
-            [failed[2]],
-        )
+        assert queries.files.mark_file_missing(connection, UUID(failed[2]))
     before = [row(emptied, chunk_id) for chunk_id in failed]
     result = _requeue(emptied, "--all", "--dry-run")
     assert result.returncode == 1

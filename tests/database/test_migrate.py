@@ -347,6 +347,10 @@ def test_constraints_hold_what_must_never_be(service: Service) -> None:
         "channels = 0",
         "codec = ''",
         "status = 'LOST'",
+        "file_missing_since = now()",
+        "status_before = 'DONE'",
+        "error_message_before = 'cannot decode'",
+        "file_missing_since = now(), status_before = 'DONE'",
     ):
         with pytest.raises(psycopg.errors.CheckViolation), service.connect() as connection:
             connection.execute(

@@ -1,4 +1,4 @@
-"""Who may move a chunk from where to where (sql/migrations/0004_queue.sql), for every client: the
+"""Who may move a chunk from where to where (sql/README.md), for every client: the
 workers in the field with their plain SQL beside those that use HTTP."""
 
 import threading
@@ -95,23 +95,6 @@ def test_nobody_resets_the_fence(emptied: Service, chunk_id: str) -> None:
         ):
             connection.execute(f"UPDATE audio_chunks SET {change}")
     assert row(emptied, chunk_id)["attempts"] == 1
-
-
-@pytest.mark.parametrize("change", ["status='ERROR', error_message='late'", "status='DONE'"])
-def test_a_late_result_does_not_make_fsck_forget(
-    emptied: Service, chunk_id: str, change: str
-) -> None:
-    _move(emptied, chunk_id, "PROCESSING")
-    given_up = "file missing (was PROCESSING)"
-    with emptied.connect() as connection:
-        connection.execute(
-            "UPDATE audio_chunks SET status = 'ERROR', error_message = %s", [given_up]
-        )
-        connection.execute(f"UPDATE audio_chunks SET {change}, processing_started_at=NULL")
-        stored = row(emptied, chunk_id, "status, error_message")
-        assert stored == {"status": "ERROR", "error_message": given_up}
-        connection.execute("UPDATE audio_chunks SET status = 'DONE', error_message = NULL")
-    assert row(emptied, chunk_id)["status"] == "ERROR"
 
 
 def test_the_workers_in_the_field_work_unchanged(

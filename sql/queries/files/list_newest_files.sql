@@ -1,5 +1,5 @@
 -- Some of the latest recordings, to see whether the disk with the files is there.
-SELECT chunk_id, file_path, file_size_bytes, sha256, status, error_message
+SELECT chunk_id, file_path, file_size_bytes, sha256, status, file_missing_since
 FROM audio_chunks
 ORDER BY chunk_id DESC
 LIMIT 100

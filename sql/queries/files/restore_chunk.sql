@@ -1,12 +1,10 @@
--- Make a chunk what it was before it was given up for its missing file, or let it wait once more.
+-- Make a chunk whose file is back what it was, or let it wait once more if it was not finished.
 UPDATE audio_chunks
 SET status = CASE
-        WHEN error_message ~ '^file missing \(was (UPLOADED|QUEUED|PROCESSING)[:)]'
-        THEN %(waiting_status)s
-        ELSE substring(error_message from '^file missing \(was ([^:)]+)')
+        WHEN status_before IN ('UPLOADED', 'QUEUED', 'PROCESSING') THEN %(waiting_status)s
+        ELSE status_before
     END,
-    error_message = substring(error_message from '^file missing \(was [^:)]+: (.*)\)$')
-WHERE chunk_id = %(chunk_id)s
-    AND status = 'ERROR'
-    AND error_message ~ '^file missing \(was [^:)]+'
+    error_message = error_message_before,
+    file_missing_since = NULL
+WHERE chunk_id = %(chunk_id)s AND file_missing_since IS NOT NULL
 RETURNING status

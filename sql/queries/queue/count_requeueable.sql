@@ -1,7 +1,7 @@
--- What a selection takes hold of, by status; what fsck has given up for its missing file, by itself.
+-- Count the chunks of a selection, by status and by whether their file is missing.
 SELECT
     status,
-    status = 'ERROR' AND coalesce(error_message, '') LIKE 'file missing (was %%' AS file_missing,
+    file_missing_since IS NOT NULL AS file_missing,
     count(*) AS chunks
 FROM audio_chunks
 WHERE status = ANY(%(statuses)s)

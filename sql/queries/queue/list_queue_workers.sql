@@ -13,7 +13,7 @@ FROM (
     SELECT worker, status, NULL
     FROM audio_chunks
     WHERE finished_at > now() - interval '1 hour'
-        AND coalesce(error_message, '') NOT LIKE 'file missing (was %%'  -- by fsck, not by a worker
+        AND file_missing_since IS NULL  -- else fsck has given it up, and no worker
 ) AS known
 GROUP BY worker
 ORDER BY worker

@@ -5,7 +5,7 @@ selected AS (
     FROM audio_chunks
     WHERE status = ANY(%(statuses)s)
         AND chunk_id > %(after)s
-        AND (status <> 'ERROR' OR coalesce(error_message, '') NOT LIKE 'file missing (was %%')
+        AND file_missing_since IS NULL
         AND (%(chunk_ids)s::uuid[] IS NULL OR chunk_id = ANY(%(chunk_ids)s))
         AND (%(point_id)s::uuid IS NULL OR point_id = %(point_id)s)
         AND (%(device_id)s::uuid IS NULL OR device_id = %(device_id)s)
@@ -30,7 +30,7 @@ requeued AS (
         WHERE chunk_id = ANY(ARRAY(SELECT chunk_id FROM selected))
             -- Once more, of the row as it is when it is locked.
             AND status = ANY(%(statuses)s)
-            AND (status <> 'ERROR' OR coalesce(error_message, '') NOT LIKE 'file missing (was %%')
+            AND file_missing_since IS NULL
             AND (%(in_work_for)s::interval IS NULL
                  OR coalesce(processing_started_at, created_at) < now() - %(in_work_for)s::interval)
         FOR UPDATE SKIP LOCKED
