@@ -1,0 +1,188 @@
+-- The schema as all migrations together make it, for reading. `flask ingest migrate` makes it.
+-- Written by tests/database/test_schema.py from pg_dump; do not edit.
+
+-- who may upload
+CREATE TABLE devices (
+    device_id uuid NOT NULL,
+    point_id uuid NOT NULL,
+    register_id uuid NOT NULL,
+    token_hash text NOT NULL,  -- SHA-256 of the bearer token, in lower-case hex
+    is_enabled boolean DEFAULT true NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL,
+    last_seen_at timestamptz  -- when its last upload was accepted
+);
+
+ALTER TABLE devices ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
+CREATE UNIQUE INDEX devices_token_hash_key ON devices (token_hash);
+
+-- accepted uploads: the file is durable before its row is written
+CREATE TABLE audio_chunks (
+    chunk_id uuid NOT NULL,  -- a UUIDv8 computed from the upload
+    device_id uuid NOT NULL,
+    point_id uuid NOT NULL,
+    register_id uuid NOT NULL,
+    start_ts timestamptz NOT NULL,
+    end_ts timestamptz NOT NULL,
+    duration_sec integer NOT NULL,
+    codec varchar(32) NOT NULL,
+    sample_rate integer NOT NULL,
+    channels integer NOT NULL,
+    file_path text NOT NULL,  -- relative to AUDIO_STORAGE_DIR
+    file_size_bytes bigint NOT NULL,
+    status varchar(32) DEFAULT 'UPLOADED' NOT NULL,  -- see sql/README.md
+    created_at timestamptz DEFAULT now() NOT NULL,  -- when the upload was accepted
+    error_message text,  -- why it is ERROR, or is tried again
+    processing_started_at timestamptz,  -- NULL unless PROCESSING
+    sha256 bytea,  -- NULL: a row of the earlier service
+    attempts integer DEFAULT 0 NOT NULL,  -- how often it was taken; the fence of a lease
+    attempts_forgiven integer DEFAULT 0 NOT NULL,  -- those before an operator's last requeue
+    worker text,  -- who has it, or had it last; NULL: plain SQL
+    lease_expires_at timestamptz,  -- NULL: no lease
+    finished_at timestamptz,  -- NULL unless DONE or ERROR
+    file_missing_since timestamptz,  -- when fsck missed its file; NULL: it has not
+    status_before text,  -- what to restore when the file returns
+    error_message_before text,  -- likewise
+    CONSTRAINT audio_chunks_duration CHECK ((sha256 IS NULL) OR (duration_sec >= 0)),
+    CONSTRAINT audio_chunks_format
+        CHECK ((sha256 IS NULL) OR ((codec <> '') AND (sample_rate > 0) AND (channels > 0))),
+    CONSTRAINT audio_chunks_interval CHECK ((sha256 IS NULL) OR (end_ts > start_ts)),
+    CONSTRAINT audio_chunks_not_empty CHECK ((sha256 IS NULL) OR (file_size_bytes > 0)),
+    CONSTRAINT audio_chunks_sha256_length CHECK (octet_length(sha256) = 32)
+)
+WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='1000');
+
+ALTER TABLE audio_chunks
+    ADD CONSTRAINT audio_chunks_file_missing
+    CHECK (((file_missing_since IS NULL) = (status_before IS NULL))
+    AND ((file_missing_since IS NULL) OR (status = 'ERROR'))
+    AND ((file_missing_since IS NOT NULL) OR (error_message_before IS NULL))) NOT VALID;
+ALTER TABLE audio_chunks
+    ADD CONSTRAINT audio_chunks_status
+    CHECK ((sha256 IS NULL)
+    OR (status IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR', 'PRUNED'))) NOT VALID;
+ALTER TABLE audio_chunks ADD CONSTRAINT audio_chunks_pkey PRIMARY KEY (chunk_id);
+ALTER TABLE audio_chunks
+    ADD CONSTRAINT audio_chunks_device_id_fkey
+    FOREIGN KEY (device_id) REFERENCES devices(device_id);
+CREATE INDEX ix_audio_chunks_device_start ON audio_chunks (device_id, start_ts);
+CREATE INDEX ix_audio_chunks_finished ON audio_chunks (status, created_at)
+    WHERE (status IN ('DONE', 'ERROR', 'PRUNED'));
+CREATE INDEX ix_audio_chunks_finished_at ON audio_chunks (finished_at)
+    WHERE (finished_at IS NOT NULL);
+CREATE INDEX ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
+CREATE INDEX ix_audio_chunks_processing ON audio_chunks (start_ts) WHERE (status = 'PROCESSING');
+CREATE INDEX ix_audio_chunks_queued ON audio_chunks (start_ts) WHERE (status = 'QUEUED');
+CREATE INDEX ix_audio_chunks_turn ON audio_chunks (point_id, device_id, start_ts)
+    WHERE (status = 'QUEUED');
+CREATE INDEX ix_audio_chunks_uploaded ON audio_chunks (start_ts) WHERE (status = 'UPLOADED');
+
+-- chunks that retention removed, remembered for a week
+CREATE TABLE pruned_chunks (
+    chunk_id uuid NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,  -- to go on from, should the chunk be sent again
+    pruned_at timestamptz DEFAULT now() NOT NULL
+);
+
+ALTER TABLE pruned_chunks ADD CONSTRAINT pruned_chunks_pkey PRIMARY KEY (chunk_id);
+CREATE INDEX pruned_chunks_pruned_at ON pruned_chunks (pruned_at);
+
+-- the files of sql/migrations that were applied
+CREATE TABLE schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,  -- of the file, which is never edited
+    applied_at timestamptz DEFAULT now() NOT NULL
+);
+
+ALTER TABLE schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+CREATE FUNCTION keep_attempts() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO '$user', 'public'
+    AS $$
+BEGIN
+    RAISE check_violation USING MESSAGE = 'attempts is counted by the database: it is the fence';
+END $$;
+
+CREATE FUNCTION move_chunk() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO '$user', 'public'
+    AS $$
+DECLARE
+    file_was_missing boolean := OLD.file_missing_since IS NOT NULL;
+    sentence text := format(
+        'file missing (was %s%s)', OLD.status, coalesce(': ' || OLD.error_message, '')
+    );
+    -- The version before writes the sentence alone. It may run until the service is restarted.
+    loses_file boolean := NOT file_was_missing AND NEW.status = 'ERROR'
+        AND (NEW.file_missing_since IS NOT NULL
+             OR (NEW.error_message IS NOT DISTINCT FROM sentence
+                 AND coalesce(OLD.lease_expires_at < now(), true)));
+    file_returns boolean := file_was_missing
+        AND (NEW.file_missing_since IS NULL
+             OR (NEW.status = OLD.status_before
+                 AND NEW.error_message IS NOT DISTINCT FROM OLD.error_message_before));
+    knows_of_leases boolean := NEW.lease_expires_at IS DISTINCT FROM OLD.lease_expires_at;
+BEGIN
+    IF OLD.lease_expires_at > clock_timestamp() AND NOT knows_of_leases THEN
+        RETURN OLD;
+    END IF;
+    IF OLD.status IN ('DONE', 'ERROR', 'PRUNED') AND NEW.status IN ('DONE', 'ERROR')
+        AND (OLD.status = 'PRUNED' OR NOT (loses_file OR file_returns))
+    THEN
+        RETURN OLD;  -- a late result
+    END IF;
+    IF OLD.status = 'PRUNED' OR (OLD.status IN ('DONE', 'ERROR') AND NEW.status = 'PROCESSING') THEN
+        RAISE check_violation USING
+            MESSAGE = format('a chunk cannot go from %s to %s', OLD.status, NEW.status),
+            HINT = 'flask ingest requeue puts a finished chunk into the queue again';
+    END IF;
+    IF NEW.status NOT IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR', 'PRUNED')
+        AND NOT (file_returns AND NEW.status = OLD.status_before)
+    THEN
+        RAISE check_violation USING MESSAGE = format('there is no status %s', NEW.status);
+    END IF;
+    NEW.file_missing_since := NULL;
+    NEW.status_before := NULL;
+    NEW.error_message_before := NULL;
+    IF loses_file THEN
+        NEW.file_missing_since := now();
+        NEW.status_before := OLD.status;
+        NEW.error_message_before := OLD.error_message;
+        NEW.error_message := sentence;
+    END IF;
+    NEW.attempts := OLD.attempts;
+    IF NEW.status = 'PROCESSING' THEN
+        IF OLD.attempts = 0 THEN
+            SELECT attempts, attempts INTO NEW.attempts, NEW.attempts_forgiven
+            FROM pruned_chunks WHERE chunk_id = OLD.chunk_id;
+        END IF;
+        NEW.attempts := coalesce(NEW.attempts, 0) + 1;
+        NEW.attempts_forgiven := coalesce(NEW.attempts_forgiven, 0);
+        NEW.processing_started_at := coalesce(NEW.processing_started_at, now());
+        NEW.finished_at := NULL;
+        RETURN NEW;
+    END IF;
+    NEW.processing_started_at := NULL;
+    NEW.lease_expires_at := NULL;
+    IF NEW.status IN ('DONE', 'ERROR') THEN
+        NEW.finished_at := coalesce(OLD.finished_at, now());
+        IF OLD.lease_expires_at IS NOT NULL AND NOT knows_of_leases THEN
+            NEW.worker := NULL;  -- it was not the one that had the lease
+        END IF;
+    ELSE
+        NEW.finished_at := NULL;
+        NEW.worker := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER keep_attempts BEFORE UPDATE OF attempts ON audio_chunks
+    FOR EACH ROW WHEN (old.attempts IS DISTINCT FROM new.attempts)
+    EXECUTE FUNCTION keep_attempts();
+
+CREATE TRIGGER move_chunk BEFORE UPDATE OF status ON audio_chunks
+    FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)
+    OR (old.file_missing_since IS DISTINCT FROM new.file_missing_since)
+    OR ((old.status = 'ERROR') AND (old.error_message IS DISTINCT FROM new.error_message)))
+    EXECUTE FUNCTION move_chunk();
