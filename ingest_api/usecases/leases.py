@@ -1,7 +1,7 @@
 """The use case: give each chunk that waits to one worker at a time, for as long as its lease lasts.
 
 The number of the attempt is the fence: what a worker says under an attempt that is over changes
-nothing (see sql/migrations/0004_queue.sql, also for workers that use plain SQL). Knows nothing of
+nothing (see sql/README.md, also for workers that use plain SQL). Knows nothing of
 HTTP.
 """
 
