@@ -65,6 +65,12 @@ def database_url(new_database: Callable[..., str]) -> str:
     return new_database()
 
 
+@pytest.fixture(scope="module")
+def read_only_url(new_database: Callable[..., str]) -> str:
+    """A migrated database that the tests of a module share: they EXPLAIN, and change nothing."""
+    return new_database()
+
+
 @pytest.fixture(scope="session")
 def service(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., str]

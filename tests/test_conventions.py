@@ -75,8 +75,8 @@ def _explain(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=_name)
-def test_every_query_fits_the_schema(path: Path, database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_every_query_fits_the_schema(path: Path, read_only_url: str) -> None:
+    with psycopg.connect(read_only_url, autocommit=True) as connection:
         connection.execute(_explain(path))
 
 
@@ -90,9 +90,9 @@ FREQUENT = [
 
 @pytest.mark.parametrize("path", FREQUENT, ids=_name)
 def test_no_query_of_an_upload_or_a_worker_reads_a_whole_table(
-    path: Path, database_url: str
+    path: Path, read_only_url: str
 ) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(read_only_url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")  # tables are small: used if it must be
         plan = connection.execute(_explain(path)).fetchall()
     assert re.search("Index (Only )?Scan", str(plan))

@@ -316,12 +316,12 @@ def _relay(url: str, valkey: LocalValkey, *, stopping: Callable[[], bool]) -> It
 
 
 @pytest.mark.parametrize("name", ["list_uploaded", "list_unfinished", "mark_queued"])
-def test_what_it_asks_reads_no_whole_table(database_url: str, name: str) -> None:
+def test_what_it_asks_reads_no_whole_table(read_only_url: str, name: str) -> None:
     text = (Path(__file__).parents[2] / "sql" / "queries" / "stream" / f"{name}.sql").read_text()
     names = ("age", "after_time", "after_id", "page", "chunk_ids")
     for number, parameter in enumerate((n for n in names if f"%({n})s" in text), 1):
         text = text.replace(f"%({parameter})s", f"${number}")
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(read_only_url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")
         plan = str(connection.execute(f"EXPLAIN (GENERIC_PLAN) {text}").fetchall())
     assert "Seq Scan" not in plan
