@@ -635,6 +635,7 @@ def _upload_meanwhile(service: Service, events: Sequence[Callable[[], object]]) 
         return [chunk_id for upload in uploads for chunk_id in upload.result()]
 
 
+@pytest.mark.slow
 def test_killed_under_load_every_chunk_is_announced_and_finished(
     start_service: Callable[..., Service],
     start_relay: Callable[..., _Running],
@@ -667,6 +668,7 @@ def test_killed_under_load_every_chunk_is_announced_and_finished(
     running.stop()
 
 
+@pytest.mark.slow
 def test_full_and_frozen_under_load_every_chunk_is_announced(
     start_service: Callable[..., Service],
     start_relay: Callable[..., _Running],

@@ -1,6 +1,6 @@
 """Uploads with QUEUE_BACKEND=redis: each is announced, and none fails or waits because Redis does.
 
-The figures of the README: ./scripts/test tests/test_stream.py -k latency -s
+The figures of scripts/README.md: ./scripts/test tests/stream/test_stream.py -k latency -s
 """
 
 import statistics
@@ -24,7 +24,7 @@ from support.recorder import SPEECH, Recorder
 from support.service import Service, clean_environ
 
 from ingest_api.settings import Settings, SettingsError
-from ingest_api.stream.client import STREAM
+from ingest_api.stream.client import STREAM, StreamError, connect
 
 NOWHERE = "redis://127.0.0.1:1/0"
 FAILED, WORKS_AGAIN = "uploads are not announced in Redis", "uploads are announced in Redis again"
@@ -77,15 +77,51 @@ def start(start_service: Start) -> Start:
     return start
 
 
+@pytest.fixture(scope="module")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalValkey]:
+    """One that no test of this module kills, freezes or fills."""
+    with LocalValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture(scope="module")
+def without_redis(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., str]
+) -> Iterator[Service]:
+    """A service whose queue is PostgreSQL."""
+    running = Service(tmp_path_factory.mktemp("postgres"), new_database(), WORKERS="1").start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def with_redis(
+    tmp_path_factory: pytest.TempPathFactory, without_redis: Service, shared_valkey: LocalValkey
+) -> Iterator[Service]:
+    """Another, with the same rows and files, that announces."""
+    settings = {
+        "QUEUE_BACKEND": "redis",
+        "REDIS_URL": shared_valkey.url,
+        "AUDIO_STORAGE_DIR": str(without_redis.storage),
+        "WORKERS": "1",
+    }
+    folder = tmp_path_factory.mktemp("redis")
+    running = Service(folder, without_redis.database_url, **settings)
+    running.storage = without_redis.storage
+    running.start()
+    _upload_until_queued(running, running.recorder(), b"so that the connection is open")
+    yield running
+    assert running.stop() == 0
+
+
 # Announcing
 
 
 def test_a_chunk_is_announced_with_all_that_is_known_of_it(
-    start: Start, valkey: LocalValkey
+    with_redis: Service, shared_valkey: LocalValkey
 ) -> None:
-    service = start(valkey.url)
+    service, valkey = with_redis, shared_valkey
     recorder = service.recorder()
-    _upload_until_queued(service, recorder, b"so that the connection is open")
     _client(valkey).xtrim(STREAM, 0, approximate=False)
     answers = _upload_until_queued(service, recorder)
     answer = answers[0]
@@ -113,8 +149,10 @@ def test_a_chunk_is_announced_with_all_that_is_known_of_it(
     ]
 
 
-def test_a_replay_of_what_was_announced_is_not_announced(start: Start, valkey: LocalValkey) -> None:
-    service = start(valkey.url)
+def test_a_replay_of_what_was_announced_is_not_announced(
+    with_redis: Service, shared_valkey: LocalValkey
+) -> None:
+    service, valkey = with_redis, shared_valkey
     recorder = service.recorder()
     _upload_until_queued(service, recorder)
     entries = _entries(valkey)
@@ -164,10 +202,11 @@ def test_with_postgresql_as_the_queue_redis_is_left_alone(
     assert _entries(valkey) == []
 
 
-def test_what_cannot_be_marked_stays_to_be_announced(start: Start, valkey: LocalValkey) -> None:
-    service = start(valkey.url)
+def test_what_cannot_be_marked_stays_to_be_announced(
+    with_redis: Service, shared_valkey: LocalValkey
+) -> None:
+    service, valkey = with_redis, shared_valkey
     recorder = service.recorder()
-    _upload_until_queued(service, recorder, b"so that the connection is open")
     with service.connect() as connection:
         connection.execute(
             "ALTER TABLE audio_chunks ADD CONSTRAINT never CHECK (status <> 'QUEUED') NOT VALID"
@@ -190,23 +229,29 @@ def test_what_cannot_be_marked_stays_to_be_announced(start: Start, valkey: Local
     ],
 )
 def test_a_chunk_that_was_given_up_waits_as_new_ones_do(
-    start: Start, valkey: LocalValkey, was: str, backend: str, becomes: str, entries: int
+    without_redis: Service,
+    with_redis: Service,
+    shared_valkey: LocalValkey,
+    was: str,
+    backend: str,
+    becomes: str,
+    entries: int,
 ) -> None:
-    service = start(NOWHERE, QUEUE_BACKEND="postgres")
-    recorder = service.recorder()
-    _give_up(service, recorder, was)
-    service.stop()
-    service.settings |= {"QUEUE_BACKEND": backend, "REDIS_URL": valkey.url}
-    service.start()
-    eventually(lambda: _told(service, "INFO", "Worker ready") == 2)
+    recorder = without_redis.recorder()
+    _give_up(without_redis, recorder, was)
+    service = with_redis if backend == "redis" else without_redis
     _upload_until_queued(service, recorder)
-    assert service.rows(recorder)[0]["status"] == becomes
-    assert len({entry["chunk_id"] for entry in _entries(valkey)}) == entries
+    [row] = service.rows(recorder)
+    assert row["status"] == becomes
+    announced = {entry["chunk_id"] for entry in _entries(shared_valkey)}
+    assert (str(row["chunk_id"]) in announced) is bool(entries)
 
 
 @pytest.mark.parametrize(("backend", "becomes"), [("redis", "UPLOADED"), ("postgres", "QUEUED")])
-def test_fsck_lets_it_wait_as_new_ones_do(start: Start, backend: str, becomes: str) -> None:
-    service = start(NOWHERE, QUEUE_BACKEND="postgres")
+def test_fsck_lets_it_wait_as_new_ones_do(
+    without_redis: Service, backend: str, becomes: str
+) -> None:
+    service = without_redis
     recorder = service.recorder()
     path, content = _give_up(service, recorder, "UPLOADED")
     path.write_bytes(content)
@@ -224,7 +269,10 @@ def _give_up(service: Service, recorder: Recorder, was: str) -> tuple[Path, byte
     """A chunk of this status whose file is then lost, which fsck sees; the file, as it was."""
     path = service.storage / _upload(service, recorder)["stored_path"]
     with service.connect() as connection:
-        connection.execute("UPDATE audio_chunks SET status = %s", [was])
+        connection.execute(
+            "UPDATE audio_chunks SET status = %s WHERE device_id = %s",
+            [was, recorder.device.device_id],
+        )
     content = path.read_bytes()
     path.unlink()
     settings = {"AUDIO_STORAGE_DIR": str(service.storage)}
@@ -328,25 +376,43 @@ def test_a_key_of_another_program_is_told(start: Start, valkey: LocalValkey) -> 
     assert _client(valkey).get(STREAM) == "another program's"
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://:secret-word@127.0.0.1:{port}/0",
-        "redis://somebody:secret-word@127.0.0.1:{port}/0",
-        "redis://127.0.0.1:{port}/0?password=secret-word",
-        "redis://127.0.0.1:{port}/0",
-        "redis://:secret-word@no-such-host.invalid:6379/0",
-        "redis://:secret-word@127.0.0.1:1/0",
-        "redis://:secret-word@127.0.0.1:{port}/0?unknown=secret-word",
-        "rediss://:secret-word@127.0.0.1:{port}/0",
-        "unix://:secret-word@/no/such/socket",
-    ],
+@pytest.fixture(scope="module")
+def locked_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalValkey]:
+    """One with a password."""
+    settings = {"requirepass": "another-word"}
+    with LocalValkey(tmp_path_factory.mktemp("locked"), settings=settings) as valkey:
+        yield valkey
+
+
+NOT_FOR_US = (
+    "redis://:secret-word@127.0.0.1:{port}/0",
+    "redis://somebody:secret-word@127.0.0.1:{port}/0",
+    "redis://127.0.0.1:{port}/0?password=secret-word",
+    "redis://127.0.0.1:{port}/0",
+    "redis://:secret-word@no-such-host.invalid:6379/0",
+    "redis://:secret-word@127.0.0.1:1/0",
+    "redis://:secret-word@127.0.0.1:{port}/0?unknown=secret-word",
+    "rediss://:secret-word@127.0.0.1:{port}/0",
+    "unix://:secret-word@/no/such/socket",
 )
-def test_a_redis_that_is_not_for_us_is_told_without_the_password(
-    start: Start, start_valkey: Callable[..., LocalValkey], url: str
+
+
+@pytest.mark.parametrize("url", NOT_FOR_US)
+def test_why_a_redis_is_not_for_us_is_told_without_the_password(
+    locked_valkey: LocalValkey, url: str
 ) -> None:
-    valkey = start_valkey({"requirepass": "another-word"})
-    service = start(url.format(port=valkey.port))
+    settings = Settings.from_environ({"REDIS_URL": url.format(port=locked_valkey.port)})
+    with pytest.raises(StreamError) as refusal:
+        connect(settings, seconds=1.0)
+    assert str(refusal.value)
+    assert "secret-word" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", NOT_FOR_US[:1])
+def test_a_redis_that_is_not_for_us_is_told_without_the_password(
+    start: Start, locked_valkey: LocalValkey, url: str
+) -> None:
+    service = start(url.format(port=locked_valkey.port))
     assert _told(service, "ERROR", "starting without Redis") == 1
     assert _upload(service, service.recorder())["queued"] is False
     assert _told(service, "ERROR", FAILED) == 1
@@ -440,6 +506,7 @@ def _keep_uploading(service: Service, recorder: Recorder, done: threading.Event)
     return waits
 
 
+@pytest.mark.slow
 def test_killed_under_load_no_upload_fails(start: Start, valkey: LocalValkey) -> None:
     service = start(valkey.url, WORKERS="2")
     recorder = service.recorder()
@@ -473,6 +540,7 @@ def _count(service: Service, status: str) -> int:
 # Figures
 
 
+@pytest.mark.slow
 def test_latency_that_redis_adds_to_an_upload(
     start: Start, start_valkey: Callable[..., LocalValkey]
 ) -> None:
