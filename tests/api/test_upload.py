@@ -362,11 +362,11 @@ def berlin(tmp_path_factory, new_database) -> Iterator[Service]:
 
 def test_an_agent_of_the_field_empties_its_spool_when_the_zone_is_set(berlin: Service) -> None:
     recorder = berlin.recorder()
-    assert _field_agent_empties_its_spool(berlin, recorder, 200) == [200] * 200
+    assert _field_agent_empties_its_spool(berlin, recorder, 80) == [200] * 80
     rows = berlin.rows(recorder)
-    assert len(rows) == len(berlin.files(recorder)) == 200
+    assert len(rows) == len(berlin.files(recorder)) == 80
     assert rows[0]["start_ts"] == datetime(2026, 7, 1, 7, tzinfo=UTC)
-    assert rows[-1]["end_ts"] == datetime(2026, 7, 1, 10, 20, tzinfo=UTC)
+    assert rows[-1]["end_ts"] == datetime(2026, 7, 1, 8, 20, tzinfo=UTC)
 
 
 def test_an_agent_of_the_field_is_told_which_setting_helps(

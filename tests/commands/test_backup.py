@@ -302,6 +302,7 @@ def test_a_list_that_is_damaged_removes_nothing(
     assert len(assert_whole(folder)) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_backup_harms_no_other_and_is_cleared_away(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:

@@ -1,14 +1,12 @@
 """`flask ingest add-device` and its siblings, run as an operator runs them."""
 
 import json
-import subprocess
-import sys
 from uuid import uuid4
 
 import pytest
-from support.commands import flask_ingest
+from support.commands import flask_ingest, flask_ingest_process
 from support.recorder import Recorder
-from support.service import Service, clean_environ
+from support.service import Service
 
 from ingest_api.models.devices import Device
 
@@ -181,12 +179,7 @@ def test_without_a_schema_the_command_to_run_is_named(new_database) -> None:
     ],
 )
 def test_help_needs_no_database(command: list[str], tmp_path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "flask", "ingest", *command, "--help"],
-        env=clean_environ(DATABASE_URL="nonsense"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    run = flask_ingest if command else flask_ingest_process
+    result = run("nonsense", *command, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert "Usage:" in result.stdout

@@ -213,7 +213,7 @@ def large_url(new_database: Callable[..., str]) -> Iterator[str]:
     """A database with far more DONE than are counted, of which the statistics know nothing yet."""
     url = new_database()
     _execute(url, "ALTER TABLE audio_chunks SET (autovacuum_enabled = false)")
-    _insert(url, "DONE", 200_000, age=10_000)
+    _insert(url, "DONE", 120_000, age=10_000)
     _insert(url, "QUEUED", 200)
     _insert(url, "ERROR", 100)
     _insert(url, "Transcribed", 10_000, age=20_000, legacy=True)
@@ -228,7 +228,7 @@ def test_it_admits_what_it_has_not_counted(large_url: str) -> None:
     _execute(large_url, "VACUUM ANALYZE audio_chunks")
     told = _look(large_url)
     assert told["estimated"] == ["DONE", "Transcribed"]
-    assert told["states"]["DONE"] == pytest.approx(200_000, rel=0.02)
+    assert told["states"]["DONE"] == pytest.approx(120_000, rel=0.02)
     assert told["states"]["Transcribed"] == pytest.approx(10_000, rel=0.2)
     assert (told["states"]["QUEUED"], told["states"]["ERROR"]) == (200, 100)
     lines = _lines(large_url)

@@ -114,6 +114,7 @@ def test_the_service_goes_on_where_it_was(
     _assert_clean(fresh)
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_made_under_load_is_of_one_moment(
     start_service: Callable[..., Service], tmp_path: Path, new_database: Callable[..., str]
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_backup_that_is_made_under_load_is_of_one_moment(
         assert len(paths) == told["chunks"]
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_is_run_again(
     backup: Path, tmp_path: Path, new_database: Callable[..., str]
 ) -> None:

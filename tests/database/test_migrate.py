@@ -372,8 +372,12 @@ def third_version(new_database: Callable[..., str]) -> str:
     return url
 
 
-def test_uploads_go_on_while_it_waits_for_somebody(third_version: str) -> None:
+def test_uploads_go_on_while_it_waits_for_somebody(
+    third_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker with plain SQL may have the table in a transaction that is open for long."""
+    monkeypatch.setattr(migrations, "LOCK_MILLISECONDS", 500)
+    monkeypatch.setattr(migrations, "LOCK_PAUSE_SECONDS", 0.2)
     with ThreadPoolExecutor(1) as threads, psycopg.connect(third_version) as worker:
         worker.execute("SELECT FROM audio_chunks FOR UPDATE")
         migration = threads.submit(flask_ingest, third_version, "migrate")
@@ -392,7 +396,10 @@ def test_uploads_go_on_while_it_waits_for_somebody(third_version: str) -> None:
         assert migration.result().returncode == 0, migration.result().stderr
 
 
-def test_an_index_waits_for_somebody_as_long_as_it_takes(third_version: str) -> None:
+def test_an_index_waits_for_somebody_as_long_as_it_takes(
+    third_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_MILLISECONDS", 200)
     with psycopg.connect(third_version, autocommit=True) as connection:
         for migration in migrations.apply(connection):
             if migration.version == 4:
@@ -402,7 +409,7 @@ def test_an_index_waits_for_somebody_as_long_as_it_takes(third_version: str) -> 
         migration = threads.submit(flask_ingest, third_version, "migrate")
         seconds = migrations.LOCK_MILLISECONDS / 1000
         with pytest.raises(TimeoutError):
-            migration.result(2 * seconds + 2)
+            migration.result(2 * seconds + 1)
         worker.rollback()
         assert migration.result().returncode == 0, migration.result().stderr
 

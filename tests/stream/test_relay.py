@@ -427,7 +427,9 @@ def test_it_stops_while_it_rests(
     running.stop(signum)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_it_stops_while_it_works_and_the_next_one_goes_on(
     start_relay: Callable[..., _Running],
     database_url: str,
