@@ -1,6 +1,6 @@
-"""What a worker says to the service: the client of /api/v1/internal, for `worker.py`.
+"""The client of /api/v1/internal, for `worker.py`.
 
-What does not belong here: where the worker hears of chunks, and what it does with them.
+Where the worker hears of chunks, and what it does with them, does not belong here.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Away(OSError):
-    """The service cannot answer now; later it may."""
+    """The service is unavailable for the moment."""
 
     seconds = 0
 
@@ -35,7 +35,7 @@ class Away(OSError):
 
 
 class Refused(Exception):
-    """The service says no; README.md lists the codes."""
+    """The service refuses the request; `code` says why."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -46,13 +46,15 @@ MAY_PASS = (Away, requests.RequestException)
 
 
 class Stop:
-    """Asked for by a signal. (To set a threading.Event in a handler can deadlock.)"""
+    """A stop that a signal asked for. (Setting a threading.Event in a handler can deadlock.)"""
 
     asked = False
 
     def ask(self, signum: int, _frame: object) -> None:
         self.asked = True
-        signal.signal(signum, signal.SIG_DFL)  # a second one does not wait for the work in hand
+        signal.signal(
+            signum, signal.SIG_DFL
+        )  # a second one does not wait for the chunk in progress
 
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -65,19 +67,19 @@ def complain(line: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """In one line, for people; without what would steer a terminal."""
+    """Describe an error in one line, without characters that control a terminal."""
     text = f"{type(error).__name__}: {error}"
     return "".join(sign if sign.isprintable() else "?" for sign in text)[:1000]
 
 
 def growing(failures: int) -> float:
-    """Seconds to wait after so many failures; not the same for all workers."""
+    """Return the seconds to wait after so many failures, with jitter."""
     return float(min(2 ** min(failures, 9), 30)) * random.uniform(0.5, 1)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a worker needs to know of a chunk that it holds."""
+    """A chunk that the worker holds."""
 
     chunk_id: UUID
     attempt: int  # goes back with each report: one under an attempt that is over is refused
@@ -87,7 +89,7 @@ class Chunk:
 
     @classmethod
     def from_json(cls, value: Any) -> "Chunk":
-        """Checked, because the id becomes a part of paths, and the size limits a download."""
+        """Check it, because the id becomes a part of paths, and the size limits a download."""
         try:
             return cls(
                 UUID(value["chunk_id"]),
@@ -101,7 +103,7 @@ class Chunk:
 
 
 class Http:
-    """Requests to /api/v1/internal, for one thread. Away, Refused, requests.RequestException."""
+    """Requests to /api/v1/internal, for one thread; raises MAY_PASS errors or Refused."""
 
     def __init__(self, url: str, token: str) -> None:
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -136,7 +138,7 @@ def _refusal(response: requests.Response) -> Exception:
     status = response.status_code
     try:
         problem = _json_object(response)
-    except MAY_PASS:  # not the service's own words, but those of a proxy before it
+    except MAY_PASS:  # the answer is not the service's, but that of a proxy
         problem = {"detail": response.reason}
     code, detail = str(problem.get("code", status)), str(problem.get("detail"))
     if status in {408, 429} or (status >= 500 and problem.get("retryable", True)):
@@ -145,8 +147,11 @@ def _refusal(response: requests.Response) -> Exception:
 
 
 class Api:
-    """Takes chunks, reports on them, and renews their leases in between. What may pass is tried
-    again: a claim until it works or the worker is to stop, all else for as long as a lease."""
+    """Claims chunks, reports on them, and renews their leases in between.
+
+    Temporary failures are retried: a claim until it succeeds or the worker has to stop, everything
+    else for the length of a lease.
+    """
 
     def __init__(self, url: str, token: str, stop: Stop, *, worker: str, lease_sec: int) -> None:
         self.worker, self.lease_sec = worker, lease_sec
@@ -156,7 +161,7 @@ class Api:
         threading.Thread(target=self._keep_renewing, daemon=True).start()
 
     def claim(self, **wish: Any) -> list[Chunk]:
-        """The oldest that wait. (Should the answer be lost, their leases run out: no harm done.)"""
+        """Claim the oldest waiting chunks. If the answer is lost, their leases simply expire."""
 
         def read(answer: dict[str, Any]) -> list[Chunk]:
             if not isinstance(answer.get("chunks"), list):
@@ -170,7 +175,7 @@ class Api:
         return chunk
 
     def download(self, chunk: Chunk, file: IO[bytes]) -> None:
-        """Exactly the bytes that were uploaded, or an OSError."""
+        """Download exactly the bytes that were uploaded, or raise an OSError."""
         sha256, path = hashlib.sha256(), f"chunks/{chunk.chunk_id}/file"
         ask = partial(self._http.request, "GET", path, stream=True)
         with self._patiently(ask, self.lease_sec) as response:
@@ -185,10 +190,11 @@ class Api:
             raise OSError("what was downloaded is not what was uploaded")
 
     def done(self, chunk: Chunk) -> str:
-        """The chunk's status then, as from `error`. To report twice does no harm."""
+        """Report success; return the chunk's new status. Reporting twice does no harm."""
         return self._report(chunk, "done", {})
 
     def error(self, chunk: Chunk, message: str, *, retry: bool) -> str:
+        """Report failure; return the chunk's new status."""
         return self._report(chunk, "error", {"message": message, "retry": retry})
 
     def _claim(

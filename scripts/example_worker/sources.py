@@ -1,7 +1,6 @@
-"""Where a worker's chunks come from: the queue over HTTP, or the stream in Redis. For
-`worker.py`.
+"""Where a worker's chunks come from: the queue over HTTP, or the stream in Redis.
 
-What does not belong here: what is done with a chunk.
+What is done with a chunk does not belong here.
 """
 
 import time
@@ -15,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from example_worker.api import Api, Chunk, Refused, Stop, complain, describe, growing
+from .api import Api, Chunk, Refused, Stop, complain, describe, growing
 
 STREAM, GROUP = "ingest:chunks", "workers"
 WAIT_SECONDS = 2  # for an entry of the stream; a signal has to wait for it too
@@ -25,7 +24,7 @@ Entry = tuple[str, dict[str, str] | None]  # an id and its fields
 
 @dataclass(frozen=True)
 class Job:
-    """A chunk that the worker holds. `over` is called once nobody has to look at it again."""
+    """A chunk that the worker holds, and what to call once it is finished."""
 
     chunk: Chunk
     over: Callable[[], None] = lambda: None
@@ -33,11 +32,11 @@ class Job:
 
 class Source(Protocol):
     def jobs(self) -> Iterator[Job]:
-        """What waits now; nothing after a while in which nothing did."""
+        """Yield the waiting chunks; end after a while in which there were none."""
 
 
 class Queue:
-    """The table, by way of the API; so many chunks at a time."""
+    """The queue, by way of the API; `limit` chunks at a time."""
 
     def __init__(self, api: Api, stop: Stop, limit: int = 1, point: UUID | None = None) -> None:
         self._api, self._stop = api, stop
@@ -52,16 +51,17 @@ class Queue:
             yield job
 
     def jobs_now(self) -> Iterator[Job]:
-        """What waits now, without waiting."""
+        """Yield the waiting chunks, without a pause."""
         while not self._stop.asked and (chunks := self._api.claim(**self._wish)):
             yield from map(Job, chunks)
 
 
 class Stream:
-    """Tells of chunks without being asked; whether one is still to be done, the service knows. An
-    entry stays pending until its chunk is over: another worker takes it after a lease's time.
+    """The stream in Redis, which announces chunks without being asked.
 
-    While the stream is silent the queue is looked at as well, for what it does not tell of.
+    An entry is a hint: the service decides whether its chunk is still to be processed. It stays
+    pending until its chunk is finished; after the time of a lease another worker takes it. While
+    the stream is silent, the queue is polled as well, for chunks that were not announced.
     """
 
     def __init__(self, url: str, api: Api, stop: Stop, *, queue_seconds: float) -> None:
@@ -90,11 +90,11 @@ class Stream:
             self._look_at_queue = time.monotonic() + self._queue_seconds
 
     def _claim(self, entry_id: str, fields: dict[str, str] | None) -> Chunk | None:
-        """The chunk that an entry tells of, unless it is done, or another's."""
+        """Claim the chunk of an entry, unless it is finished or another worker has it."""
         try:
             return self._api.claim_one(UUID((fields or {}).get("chunk_id", "")))
         except ValueError:
-            complain(f"entry {entry_id} tells of no chunk")
+            complain(f"entry {entry_id} names no chunk")
             self._acknowledge(entry_id)
         except Refused as refused:
             if refused.code in NOTHING_TO_DO:
@@ -125,7 +125,7 @@ class Stream:
         return self._new()
 
     def _make_group(self) -> None:
-        """The first time, and when Redis has forgotten everything."""
+        """Make the group: the first time, and when Redis has lost everything."""
         try:
             self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
@@ -133,7 +133,10 @@ class Stream:
                 raise
 
     def _left_behind(self) -> Any:
-        """An entry that some worker has had for a lease's time. (Redis looks at ten each call.)"""
+        """Return an entry that some worker has had for the time of a lease.
+
+        Redis looks at ten each call.
+        """
         lease_ms = 1000 * self._api.lease_sec
         while True:
             self._cursor, entries, *_ = self._redis.xautoclaim(
@@ -152,4 +155,4 @@ class Stream:
         try:
             self._redis.xack(STREAM, GROUP, entry_id)
         except redis.RedisError as error:
-            complain(f"the entry {entry_id} will come again: {describe(error)}")
+            complain(f"entry {entry_id} will be delivered again: {describe(error)}")

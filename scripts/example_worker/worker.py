@@ -1,10 +1,4 @@
-"""The worker behind `scripts/example-worker`: a complete small one, made to be copied.
-
-Three parts: what a worker says to the service (api.py), where its chunks come from
-(sources.py), and here the processing. To make it yours, replace `measure`.
-
-What does not belong here: anything of the service. A worker needs its URL and a token, no more.
-"""
+"""The processing, and what becomes of each chunk. To make the worker yours, replace `measure`."""
 
 import argparse
 import os
@@ -21,25 +15,25 @@ from uuid import UUID
 
 from mutagen.oggopus import OggOpus
 
-from example_worker.api import MAY_PASS, Api, Chunk, Refused, Stop, complain, describe, growing
-from example_worker.sources import Queue, Source, Stream
+from .api import MAY_PASS, Api, Chunk, Refused, Stop, complain, describe, growing
+from .sources import Queue, Source, Stream
 
 Process = Callable[[Path, Chunk], str]
 
 
 def measure(file: Path, chunk: Chunk) -> str:
-    """The processing: returns what is to be printed. An OSError is taken for something that may
-    pass, any other exception for something that will not.
+    """Process a recording; return a line to be printed.
 
-    It has to end by itself: as long as it runs, the lease is renewed. Keep what it finds out before
-    it returns, under the chunk's id: a chunk is processed twice when the report on it gets lost.
+    An OSError counts as temporary: the chunk is queued again. Any other exception ends it as ERROR.
+    The lease is renewed for as long as this runs, so it must end by itself. Store results before
+    returning, under the chunk's id: a chunk is processed twice when the report on it is lost.
     """
     info: Any = OggOpus(file).info  # type: ignore[no-untyped-call]
-    return f"{info.length:.2f} s, told {chunk.duration_sec} s"
+    return f"{info.length:.2f} s of {chunk.duration_sec} s"
 
 
 def main(process: Process = measure) -> None:
-    """Take chunks and process them until a signal comes; with --drain, until nothing waits."""
+    """Process chunks until a signal comes; with --drain, until none is waiting."""
     options = _options()
     stop = Stop()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -57,8 +51,8 @@ def main(process: Process = measure) -> None:
 
 
 _HINTS = {
-    401: ". INTERNAL_TOKEN has to be the one that the service was started with",
-    404: ". Is --url that of the service?",
+    401: ". INTERNAL_TOKEN must be the one that the service was started with",
+    404: ". Is --url the address of the service?",
 }
 
 
@@ -84,12 +78,12 @@ def _work(source: Source, api: Api, stop: Stop, process: Process, *, drain: bool
             if failures:  # a full disk, say: haste would only use up the chunk's attempts
                 stop.wait(growing(failures))
         if idle and drain:
-            complain("nothing waits any more")
+            complain("no chunk is waiting")
             return
 
 
 def _settle(chunk: Chunk, api: Api, stop: Stop, process: Process) -> str:
-    """The chunk's status when this worker is through with it; none when it is another's by then."""
+    """Return the chunk's new status, or nothing if another worker has it by then."""
     try:
         if stop.asked:
             return api.error(chunk, "the worker was stopped before it began", retry=True)
@@ -99,7 +93,7 @@ def _settle(chunk: Chunk, api: Api, stop: Stop, process: Process) -> str:
             raise
         complain(f"{chunk.chunk_id} is dropped ({describe(refused)})")
     except MAY_PASS as error:
-        complain(f"{chunk.chunk_id} is left to the end of its lease ({describe(error)})")
+        complain(f"{chunk.chunk_id} is left until its lease expires ({describe(error)})")
     return ""
 
 
@@ -122,21 +116,35 @@ def _process(chunk: Chunk, api: Api, process: Process) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="example-worker",
-        description="Reads the real duration of each chunk that waits. The token is INTERNAL_TOKEN "
-        "in the environment, or in the file that INTERNAL_TOKEN_FILE names.",
+        description="Read the real duration of each waiting chunk. The token comes from "
+        "INTERNAL_TOKEN in the environment, or from the file that INTERNAL_TOKEN_FILE names.",
     )
     add = parser.add_argument
-    add("--url", type=_url, default="http://127.0.0.1:8000", help="of the service (%(default)s)")
+    add(
+        "--url",
+        type=_url,
+        default="http://127.0.0.1:8000",
+        help="address of the service (%(default)s)",
+    )
     add("--redis", nargs="?", const=os.environ.get("REDIS_URL") or "redis://localhost:6379/0",
-        help="take chunks from the stream; without a URL: that in REDIS_URL")  # fmt: skip
-    add("--worker", default=f"{socket.gethostname()}:{os.getpid()}", help="name (%(default)s)")
-    add("--limit", type=int, help="chunks at a time, from the queue; 1 to 100 (1)")
-    add("--lease-sec", type=int, default=300, help="1 to 86400 (%(default)s); renewed meanwhile")
+        help="take chunks from the stream; the URL defaults to REDIS_URL")  # fmt: skip
+    add(
+        "--worker",
+        default=f"{socket.gethostname()}:{os.getpid()}",
+        help="name of this worker (%(default)s)",
+    )
+    add("--limit", type=int, help="chunks to claim at a time from the queue, 1 to 100 (1)")
+    add(
+        "--lease-sec",
+        type=int,
+        default=300,
+        help="seconds, 1 to 86400 (%(default)s); renewed while it works",
+    )
     add("--point", type=UUID, help="only chunks of this point, from the queue")
-    add("--drain", action="store_true", help="end when nothing waits any more")
+    add("--drain", action="store_true", help="end when no chunk is waiting")
     options = parser.parse_args()
     if options.redis is not None and (options.point or options.limit):
-        parser.error("--point and --limit are for the queue: a stream tells whoever asks first")
+        parser.error("--point and --limit are for the queue: the stream has no order by point")
     return options
 
 
@@ -153,11 +161,5 @@ def _token() -> str:
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"INTERNAL_TOKEN_FILE cannot be read: {error}")
     if not re.fullmatch(r"[\x21-\x7e]+", token):
-        sys.exit(
-            "Set INTERNAL_TOKEN to the service's, or INTERNAL_TOKEN_FILE to a file that has it"
-        )
+        sys.exit("Set INTERNAL_TOKEN to the service's, or INTERNAL_TOKEN_FILE to a file with it.")
     return token
-
-
-if __name__ == "__main__":
-    main()

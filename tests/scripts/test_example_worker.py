@@ -1,6 +1,7 @@
 """`./scripts/example-worker`, over HTTP: what waits gets done, whatever happens to the worker."""
 
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from support.leases import HttpWorker, row
 from support.processes import eventually
 from support.service import INTERNAL_TOKEN, Service
-from support.workers import SLOW, Start, status, upload
+from support.workers import EXAMPLE, SLOW, Start, status, upload
 
 
 def test_it_finishes_what_waits(emptied: Service, start_worker: Start) -> None:
@@ -17,9 +18,24 @@ def test_it_finishes_what_waits(emptied: Service, start_worker: Start) -> None:
     worker = start_worker(emptied, "--drain", "--worker", "anna", "--limit", "2")
     assert worker.end() == 0
     for chunk_id, line in zip(ids, worker.lines(), strict=True):
-        assert re.fullmatch(rf"{chunk_id} DONE: 60\.00 s, told 60 s, in \d+ ms", line)
+        assert re.fullmatch(rf"{chunk_id} DONE: 60\.00 s of 60 s, in \d+ ms", line)
         found = row(emptied, chunk_id)
         assert (found["status"], found["worker"], found["attempts"]) == ("DONE", "anna", 1)
+
+
+def test_its_folder_works_when_copied_alone_under_another_name(
+    emptied: Service, start_worker: Start, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy" / "my_worker"
+    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    [chunk_id] = upload(emptied, emptied.recorder())
+    worker = start_worker(emptied, "--drain", program=copy, PYTHONPATH=str(copy.parent))
+    assert worker.end() == 0, worker.err.read_text()
+    assert status(emptied, chunk_id) == "DONE"
+    sources = "".join(path.read_text() for path in copy.rglob("*.py"))
+    assert not re.search(
+        r"^\s*(from|import) (ingest_api|example_worker|lab)", sources, re.MULTILINE
+    )
 
 
 def test_it_takes_only_the_point_that_it_is_told(emptied: Service, start_worker: Start) -> None:
@@ -149,7 +165,7 @@ def test_work_of_which_it_lost_the_lease_is_dropped(emptied: Service, start_work
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({"INTERNAL_TOKEN": "wrong"}, "INTERNAL_TOKEN has to be the one that the service"),
+        ({"INTERNAL_TOKEN": "wrong"}, "INTERNAL_TOKEN must be the one that the service"),
         ({"INTERNAL_TOKEN": ""}, "Set INTERNAL_TOKEN"),
         ({"INTERNAL_TOKEN": "two words"}, "Set INTERNAL_TOKEN"),
         ({"INTERNAL_TOKEN_FILE": "/nowhere"}, "INTERNAL_TOKEN_FILE cannot be read"),

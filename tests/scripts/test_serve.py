@@ -114,7 +114,7 @@ def _find(processes: list[int], name: bytes) -> int:
 def test_the_printed_worker_finishes_the_printed_upload(serve: Serve) -> None:
     serve.start()
     chunk_id = _run_printed_curl(serve.output)["chunk_id"]
-    assert f"{chunk_id} DONE: 60.00 s, told 60 s" in _run_printed_worker(serve.output)
+    assert f"{chunk_id} DONE: 60.00 s of 60 s" in _run_printed_worker(serve.output)
     token = serve.folder / "data" / "demo-internal-token"
     assert token.stat().st_mode & 0o777 == 0o600
     kept = token.read_text()

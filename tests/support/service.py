@@ -1,14 +1,11 @@
-"""A real service on a port of its own: start it, upload to it, look at what it stored."""
+"""A real service for tests: upload to it, and look at what it stored."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,93 +14,36 @@ from uuid import uuid4
 
 import psycopg
 import requests
-from lab.postgres import die_with_parent
-from lab.service import free_port
+from lab.service_process import ServiceProcess, clean_environ
 from psycopg.rows import dict_row
 
-from ingest_api.settings import Settings
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
-from support.processes import children_of, eventually
+from support.processes import eventually
 from support.recorder import SPEECH, Recorder
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
-
-
 INTERNAL_TOKEN = "internal-token-of-the-tests"
 
 
-SETTING_NAMES = {item.name.upper() for item in fields(Settings)}
-
-
-def clean_environ(**settings: str) -> dict[str, str]:
-    """This process's environment with these settings and no others."""
-    secrets = {f"{name}_FILE" for name in SETTING_NAMES}
-    kept = {k: v for k, v in os.environ.items() if k not in SETTING_NAMES | secrets}
-    return kept | settings
-
-
-class Service:
-    """A running service: gunicorn on a port of its own."""
-
-    prefix: Sequence[str] = ()  # a command that runs it in other surroundings
+class Service(ServiceProcess):
+    """A running service with what tests ask of it."""
 
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
-        self.folder = folder
-        self.database_url = database_url
-        self.storage = folder / "audio"
-        self.log_path = folder / "service.log"
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.settings = {
-            "DATABASE_URL": database_url,
-            "AUDIO_STORAGE_DIR": str(self.storage),
+        own = {
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "INTERNAL_TOKEN": INTERNAL_TOKEN,
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
             "WORKERS": "2",
             "MIN_FREE_BYTES": "1048576",
-        } | settings
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, wait: bool = True) -> "Service":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "ingest_api"],
-                env=clean_environ(**self.settings),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent(signal.SIGKILL),
-            )
-        if wait:
-            eventually(self._is_ready, 20)
-        return self
-
-    def _is_ready(self) -> bool:
-        """All workers are. (gunicorn forgets a SIGTERM that comes while one is being forked.)"""
-        assert self.process and self.process.poll() is None, self.log_path.read_text()
-        lines = self.log_path.read_text()
-        return lines.count('"Worker ready') >= int(self.settings["WORKERS"])
-
-    def stop(self) -> int:
-        assert self.process
-        self.process.terminate()
-        return self.process.wait(30)
-
-    def workers(self) -> list[int]:
-        """The process ids of gunicorn's workers."""
-        assert self.process
-        return children_of(self.process.pid)
+        }
+        super().__init__(folder, database_url, own | settings)
 
     def log(self) -> list[dict[str, Any]]:
         whole, _, _ = self.log_path.read_text().rpartition("\n")  # a line may be just being written
         return [json.loads(line) for line in whole.splitlines()]
 
     def recorder(self, **changes: Any) -> Recorder:
-        """Register a device straight in the database."""
+        """Register a device directly in the database."""
         token = changes.pop("token", generate_token())
         ids = {name: uuid4() for name in ("device_id", "point_id", "register_id")} | changes
         with self.connect() as connection:
@@ -133,28 +73,30 @@ class Service:
     def upload_at_once(
         self, recorder: Recorder, chunks: Sequence[bytes]
     ) -> list[requests.Response]:
-        """Each over a connection of its own, and each answered within 5 s."""
+        """Upload each over a connection of its own; each must be answered within 5 s."""
         with ThreadPoolExecutor(len(chunks)) as threads:
             answers = list(threads.map(partial(self.upload, recorder), chunks))
         assert max(answer.elapsed for answer in answers) < timedelta(seconds=5)
         return answers
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """Its status and its body, told within 3 s."""
+        """Return status and body of /health, which must answer within 3 s."""
         response = requests.get(f"{self.url}/health", timeout=10)
         assert response.elapsed < timedelta(seconds=3)
         return response.status_code, response.json()
 
     def forget_everything(self) -> None:
-        """Remove all chunks and devices, and all that is in the storage."""
+        """Remove all chunks and devices, and everything in the storage."""
         with self.connect() as connection:
             connection.execute("TRUNCATE audio_chunks, devices, pruned_chunks")
         for folder in self.storage.iterdir():
             shutil.rmtree(folder)
 
     def end_its_connections(self) -> None:
-        """Terminate the service's sessions, as an administrator may, and wait till they are gone.
-        (A statement sent while its session is ending fails, and the upload gets a 503.)"""
+        """Terminate the service's sessions, as an administrator may, and wait until they are gone.
+
+        A statement sent while its session is ending fails, and the upload gets a 503.
+        """
         its_own = "datname = current_database() AND application_name = 'ingest_api'"
         with self.connect() as connection:
             end = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {its_own}"
@@ -175,7 +117,7 @@ class Service:
         return list((self.storage / ".incoming").glob("*"))
 
     def assert_nothing_left(self, recorder: Recorder) -> None:
-        """A refused upload leaves no row and no file, and the service goes on serving."""
+        """Assert that a refused upload left no row and no file, and that the service is well."""
         assert self.rows(recorder) == []
         assert self.files(recorder) == []
         eventually(lambda: not self.temporary_files())

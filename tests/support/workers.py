@@ -12,7 +12,7 @@ from support.recorder import SPEECH, Recorder
 from support.service import INTERNAL_TOKEN, Service, clean_environ
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-EXAMPLE = SCRIPTS / "example_worker" / "worker.py"
+EXAMPLE = SCRIPTS / "example_worker"
 SLOW = Path(__file__).with_name("slow_example_worker.py")
 
 
@@ -22,11 +22,12 @@ class Worker:
     def __init__(self, folder: Path, url: str, *arguments: str, program: Path, **environ: str):
         self.out, self.err, self._go = folder / "out", folder / "err", folder / "go"
         folder.mkdir()
-        settings = {"INTERNAL_TOKEN": INTERNAL_TOKEN, "GO": str(self._go)} | environ
+        settings = {"INTERNAL_TOKEN": INTERNAL_TOKEN, "GO": str(self._go)}
+        settings |= {"PYTHONPATH": str(SCRIPTS)} | environ
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(program), "--url", url, *arguments],
-                env=clean_environ(**settings) | {"PYTHONPATH": str(SCRIPTS)},
+                [sys.executable, *_how_to_run(program), "--url", url, *arguments],
+                env=clean_environ(**settings),
                 stdout=out,
                 stderr=err,
             )
@@ -51,6 +52,11 @@ class Worker:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(self.out.read_text() + self.err.read_text()) from None
+
+
+def _how_to_run(program: Path) -> list[str]:
+    """Run a package by its name, a file by its path."""
+    return ["-m", program.name] if program.is_dir() else [str(program)]
 
 
 Start = Callable[..., Worker]

