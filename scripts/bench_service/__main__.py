@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -27,6 +28,15 @@ KEPT, BROKEN, NOT_RUN = range(3)
 _NOT_MEASURABLE = (SiteError, PostgresError, psycopg.Error, HTTPException, OSError)
 _COUNT = click.IntRange(min=1)
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+
+def _rounds(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a measurement in rounds."""
+    add = click.option
+    command = add("--connections", type=_COUNT, default=16)(command)
+    command = add("--seconds", type=_COUNT, default=5, help="Length of a round of each.")(command)
+    text = "Rounds, of which the median counts."
+    return add("--rounds", type=_COUNT, default=5, help=text)(command)
 
 
 class Options:
@@ -73,9 +83,7 @@ def bench(context: click.Context, folder: Path, as_json: bool) -> None:
 
 
 @bench.command("upload")
-@click.option("--rounds", type=_COUNT, default=5, help="Rounds, of which the median counts.")
-@click.option("--seconds", type=_COUNT, default=5, help="Length of a round of each.")
-@click.option("--connections", type=_COUNT, default=16)
+@_rounds
 @click.option(
     "--beside",
     multiple=True,
@@ -109,9 +117,7 @@ def claim_command(options: Options, /, **plan: Any) -> None:
 
 
 @bench.command("download")
-@click.option("--rounds", type=_COUNT, default=5, help="Rounds, of which the median counts.")
-@click.option("--seconds", type=_COUNT, default=5, help="Length of a round of each.")
-@click.option("--connections", type=_COUNT, default=16)
+@_rounds
 @click.pass_obj
 def download_command(options: Options, /, **plan: Any) -> None:
     """Download recordings by the internal API."""

@@ -1,44 +1,28 @@
-"""Those whose uploads are compared: the service, another version of it, and the bare limit.
-
-When whose turn it is, and what the rounds add up to, does not belong here.
-"""
+"""The service as one of those whose uploads are compared, in this version and in others."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import psycopg
-from lab.recorder import Recorder
 from lab.service import ServiceProcess, Site, SiteError
 
-from bench_service.devices import count_chunks, first_start, register
-from bench_service.load import SPEECH, Load, Round, start, uploads
-from bench_service.machine import SERVER_PROCESSES, cpu_seconds, milliseconds, service_cpu
-from ingest_api.database import migrations
+from bench_service.devices import count_chunks, register
+from bench_service.load import Load, Round, uploads
+from bench_service.machine import service_cpu
+from bench_service.turns import Server
 
 DEVICES = 200  # so that the first round lets every process know every folder
 
 
-class Contender(Protocol):
+class Contender(Server, Protocol):
     """One of them, running."""
 
-    promise: str
-    version: str
-
-    def send(self, seconds: float) -> Round:
-        """Upload for a while."""
-        ...
-
-    def cpu(self) -> float:
-        """Return the seconds of processor time used so far, without PostgreSQL's and the load's."""
-        ...
+    about: str
 
     def clear(self, came: Round) -> Iterator[str]:
         """Give back the room of a round; yield what is not as it should be."""
@@ -48,12 +32,9 @@ class Contender(Protocol):
 class Service:
     """gunicorn as in production."""
 
-    promise = "synced files, committed rows"
-
-    def __init__(self, service: ServiceProcess, connections: int, version: str) -> None:
-        self.version = version
-        self._service = service
-        self._connections = connections
+    def __init__(self, service: ServiceProcess, connections: int, checkout: Path) -> None:
+        self.about = f"{revision(checkout)}; synced files, committed rows"
+        self._service, self._connections = service, connections
         self._devices = register(service.database_url, DEVICES)
         self._load = Load(service.address, uploads(self._devices), service.folder / "uploads")
         self._known = 0
@@ -65,6 +46,7 @@ class Service:
         return service_cpu(self._service)
 
     def clear(self, came: Round) -> Iterator[str]:
+        """Compare rows and files with what was accepted."""
         self._service.require_running()
         known, self._known = self._known, count_chunks(self._service.database_url, self._devices)
         files = empty_files(self._service.storage)
@@ -77,7 +59,7 @@ class Service:
 @contextmanager
 def other_version(site: Site, checkout: Path, folder: Path) -> Iterator[ServiceProcess]:
     """Run the service of another checkout, with its own `.venv`, on a database of its own."""
-    python = checkout.absolute() / ".venv/bin/python"
+    python = checkout / ".venv/bin/python"
     if not python.exists():
         raise SiteError(f"{python} does not exist: run {checkout}/scripts/bootstrap")
     names = ("ADMIN_TOKEN", "WORKERS", "GUNICORN_CMD_ARGS")
@@ -107,94 +89,9 @@ def new_database(site: Site, name: str) -> str:
 def revision(checkout: Path) -> str:
     """Return the git revision of a checkout, or "?"."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "?"
-
-
-class Limit:
-    """Bare processes that write files and rows as durably as the service, without HTTP.
-
-    What one of them does: bare.py. They wait between the rounds.
-    """
-
-    promise = "synced files, committed rows, no HTTP"
-    version = f"{4 * SERVER_PROCESSES} processes"
-
-    def __init__(
-        self,
-        folder: Path,
-        database_url: str,
-        devices: Sequence[Recorder],
-        running: list[subprocess.Popen[bytes]],
-    ) -> None:
-        self._folder, self._database_url, self._devices = folder, database_url, devices
-        self._running = running
-        self._next = self._known = 0
-
-    def send(self, seconds: float) -> Round:
-        for process in self._running:
-            _write(process, {"number": self._next, "seconds": seconds})
-        parts = [json.loads(_read(process)) for process in self._running]
-        took = [value for part in parts for value in part["took"]]
-        self._next += len(parts) * max(len(part["took"]) for part in parts)
-        longest = max(part["seconds"] for part in parts)
-        return Round(accepted=len(took), errors=0, seconds=longest, **milliseconds(took))
-
-    def cpu(self) -> float:
-        return cpu_seconds(process.pid for process in self._running)
-
-    def clear(self, came: Round) -> Iterator[str]:
-        known, self._known = self._known, count_chunks(self._database_url, self._devices)
-        for what, stored in (("rows", self._known - known), ("files", empty_files(self._folder))):
-            if stored != came.accepted:
-                yield f"{what}: {stored} for {came.accepted} uploads"
-
-
-@contextmanager
-def limit(site: Site, folder: Path) -> Iterator[Limit]:
-    """Run the bare processes meanwhile, with their files in `folder`."""
-    (folder / ".incoming").mkdir(parents=True)
-    database_url = new_database(site, folder.name)
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        list(migrations.apply(connection))
-    devices = register(database_url, DEVICES)
-    count = 4 * SERVER_PROCESSES
-    task = {
-        "folder": str(folder),
-        "database_url": database_url,
-        "sound": str(SPEECH),
-        "first": first_start(),
-        "devices": [[str(id) for id in (d.device_id, d.point_id, d.register_id)] for d in devices],
-        "step": count,
-    }
-    with ExitStack() as stack:
-        running = [_start(task | {"place": place}, stack) for place in range(count)]
-        for process in running:
-            _read(process)
-        yield Limit(folder, database_url, devices, running)
-
-
-def _start(task: dict[str, Any], stack: ExitStack) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bench_service.bare"]
-    process = start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    _write(process, task)
-    return process
-
-
-def _write(process: subprocess.Popen[bytes], document: dict[str, Any]) -> None:
-    assert process.stdin
-    process.stdin.write(json.dumps(document).encode() + b"\n")
-    process.stdin.flush()
-
-
-def _read(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout
-    line = process.stdout.readline()
-    if not line:
-        raise SiteError("a bare process ended by itself")
-    return line
+    return (
+        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "?"
+    )
 
 
 def empty_files(folder: Path) -> int:

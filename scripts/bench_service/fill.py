@@ -5,7 +5,6 @@ There are no files. What is measured on such a table does not belong here.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,8 +26,6 @@ from ingest_api.database.pool import Connection
 QUEUED = 1000  # of the newest; the others are DONE
 _BATCH = 100_000  # small enough to be sorted in memory
 _SHOWN = 1_000_000
-_ROW_BYTES = 800  # with its indexes, and with what is written beside: measured
-_SPARE_BYTES = 2**30
 
 # The devices take turns, and each has a chunk a minute, as in a fleet. The ids ascend with the time
 # like the service's, and differ from one call to the next by `seed`.
@@ -81,7 +78,6 @@ def run(folder: Path, *, rows: int, devices: int, database: str | None) -> dict[
     """Fill an empty database, by default a throw-away one."""
     with ExitStack() as stack:
         if database is None:
-            _require_room(folder, rows)
             database = stack.enter_context(LocalPostgres(folder)).url()
         connection = stack.enter_context(psycopg.connect(database, autocommit=True))
         list(migrations.apply(connection))
@@ -100,15 +96,6 @@ def run(folder: Path, *, rows: int, devices: int, database: str | None) -> dict[
         "rows_per_second": round(found / seconds),
         "bytes_per_row": round(size / max(1, found)),
     }
-
-
-def _require_room(folder: Path, rows: int) -> None:
-    need, free = rows * _ROW_BYTES + _SPARE_BYTES, shutil.disk_usage(folder).free
-    if free < need:
-        raise SiteError(
-            f"{rows} rows take {need / 2**30:.0f} GiB, but {folder} has {free / 2**30:.0f} GiB"
-            " free: name another --folder, or take fewer --rows"
-        )
 
 
 def fill(

@@ -21,7 +21,6 @@ from lab.service import ServiceProcess, Site, children_of
 
 from ingest_api.settings import Settings
 
-SETTLING_SECONDS = 0.3  # for requests that are in flight when a round ends
 SERVER_PROCESSES = Settings.from_environ({}).workers
 NETWORK_MTU = 1500
 _MTU = Path("/sys/class/net/lo/mtu")
@@ -63,13 +62,9 @@ def _cpu_model() -> str:
 
 
 def file_system(folder: Path) -> str:
-    """Return the kind of file system a folder is on, such as ext4 (proc_pid_mountinfo(5))."""
-    kinds = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        where, _, what = line.partition(" - ")
-        kinds[where.split()[4]] = what.split()[0]  # a later mount hides an earlier one
-    folder = folder.resolve()
-    return next(kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds)
+    """Return the kind of file system a folder is on, such as ext4."""
+    command = ["findmnt", "--noheadings", "--output=FSTYPE", "--target", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextmanager

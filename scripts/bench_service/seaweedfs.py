@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -38,16 +38,12 @@ _ANONYMOUS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "S3_BUCKET":
 class SeaweedFs:
     """It runs as long as its process."""
 
-    promise = "nothing synced, an entry of its filer instead of a row"
-
     def __init__(
         self, address: tuple[str, int], pid: int, folder: Path, connections: int, version: str
     ) -> None:
-        self.version = version
-        self._address = address
-        self._pid = pid
+        self.about = f"{version}; nothing synced, an entry of its filer instead of a row"
+        self._address, self._pid, self._connections = address, pid, connections
         self._load = Load(address, _puts(), folder / "uploads")
-        self._connections = connections
 
     def send(self, seconds: float) -> Round:
         return self._load.send(connections=self._connections, seconds=seconds)
@@ -65,28 +61,23 @@ class SeaweedFs:
         """Make a new bucket that takes files: the first file waits for its volume to be made."""
         deadline = time.monotonic() + START_SECONDS
         # An upload in flight at the end of a round may make the old bucket anew.
-        while self._ask("DELETE", BUCKET) != 404 or self._ask("PUT", BUCKET) != 200:
+        while (
+            self._ask("DELETE", BUCKET) != 404
+            or self._ask("PUT", BUCKET) != 200
+            or self._ask("PUT", f"{BUCKET}/first.ogg", SPEECH.read_bytes()) != 200
+        ):
             if time.monotonic() > deadline:
-                raise SiteError("seaweedfs does not remove its bucket")
+                raise SiteError("seaweedfs does not answer, or takes no files")
             time.sleep(0.1)
-        if self._ask("PUT", f"{BUCKET}/first.ogg", SPEECH.read_bytes()) != 200:
-            raise SiteError("seaweedfs takes no file")
-
-    def wait_until_ready(self) -> None:
-        """Wait for its first answer."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            with suppress(OSError, HTTPException):
-                if self._ask("GET", "/") == 200:
-                    return
-            time.sleep(0.1)
-        raise SiteError("seaweedfs does not answer")
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> int:
+        """Return the status; 0 when it does not answer."""
         connection = HTTPConnection(*self._address, timeout=START_SECONDS)
         try:
             connection.request(method, path, body)
             return connection.getresponse().status
+        except (OSError, HTTPException):
+            return 0
         finally:
             connection.close()
 
@@ -111,7 +102,6 @@ def seaweedfs(folder: Path, connections: int) -> Iterator[SeaweedFs]:
     with _running(program, folder, ports) as process:
         address = HOST, ports["s3"][0]
         found = SeaweedFs(address, process.pid, folder, connections, said.stdout.split()[2])
-        found.wait_until_ready()
         found.prepare()
         yield found
 
@@ -132,11 +122,6 @@ def _running(
     finally:
         process.kill()  # its files are thrown away
         process.wait()
-        _remove_sockets(port for both in ports.values() for port in both)
-
-
-def _remove_sockets(ports: Iterable[int]) -> None:
-    """Remove what it leaves in /tmp; it knows no other place for these."""
-    for port in ports:
-        for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-            socket.unlink(missing_ok=True)
+        for port in (port for both in ports.values() for port in both):
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # it has no other place
+                socket.unlink(missing_ok=True)
