@@ -72,7 +72,7 @@ class Load:
         self._address = address
         self._file = file
         self._next = 0
-        file.write_text(_as_lua(requests))
+        write(requests, file)
 
     def send(self, *, connections: int, seconds: float) -> Round:
         """Send for some whole seconds, as fast as answers come."""
@@ -143,15 +143,11 @@ def request(method: str, path: str, headers: Mapping[str, str]) -> str:
     return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
 
 
-def _as_lua(requests: Requests) -> str:
-    """Write requests as a Lua table; ASCII strings are the same in JSON and Lua."""
+def write(requests: Requests, file: Path) -> Path:
+    """Write requests as a table for Lua, whose ASCII strings are JSON's."""
     heads = ",\n".join(f"{{{json.dumps(a)}, {json.dumps(b)}}}" for a, b in requests.heads)
     sound = json.dumps(str(requests.sound)) if requests.sound else "nil"
     rest = f"tail = {json.dumps(requests.tail)}, sound = {sound}, first = {first_start()}"
-    return f"return {{{rest}, accepted = {requests.accepted}, heads = {{\n{heads}\n}}}}\n"
-
-
-def write_uploads(devices: Iterable[Recorder], file: Path) -> Path:
-    """Write the uploads of these devices to a file for wrk."""
-    file.write_text(_as_lua(uploads(devices)))
+    accepted = requests.accepted
+    file.write_text(f"return {{{rest}, accepted = {accepted}, heads = {{\n{heads}\n}}}}\n")
     return file

@@ -50,13 +50,10 @@ def run(folder: Path, *, rows: int, rounds: int, seconds: float, rate: float) ->
 
 
 def _make_sparse_file(path: Path, size: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
-    except FileNotFoundError:
+    if not path.parent.exists():
         path.parent.mkdir(parents=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
-    os.truncate(descriptor, size)
-    os.close(descriptor)
+    path.touch(0o640)
+    os.truncate(path, size)
 
 
 def _start(site: Site, *arguments: str) -> subprocess.Popen[bytes]:

