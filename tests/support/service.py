@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -21,6 +19,8 @@ from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder
+
+__all__ = ["ADMIN_TOKEN", "INTERNAL_TOKEN", "Service", "clean_environ"]
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
 INTERNAL_TOKEN = "internal-token-of-the-tests"
