@@ -15,12 +15,12 @@ from support.service import Service
 
 from ingest_api.failpoints import Failpoint
 
-TIMES = 20
+SOAKED = pytest.param(20, marks=pytest.mark.soak)
 
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory, new_database: Callable[..., str]) -> Iterator[Service]:
-    """A service whose workers die on demand."""
+    """A service whose server processes die on demand."""
     folder = tmp_path_factory.mktemp("mortal")
     service = Service(
         folder,
@@ -49,9 +49,12 @@ def _assert_stored_once(service: Service, recorder: Recorder, data: bytes) -> No
     assert file.stat().st_nlink <= 2  # a temporary name may be left
 
 
+@pytest.mark.parametrize("times", [2, SOAKED])
 @pytest.mark.parametrize("step", list(Failpoint))
-def test_an_upload_that_died_is_completed_by_the_next_try(mortal: Service, step: Failpoint) -> None:
-    for number in range(TIMES):
+def test_an_upload_that_died_is_completed_by_the_next_try(
+    mortal: Service, step: Failpoint, times: int
+) -> None:
+    for number in range(times):
         recorder = mortal.recorder()  # in a place of its own, so that folders are made
         data = SPEECH + b"%d" % number
         _crash_at(mortal, step, recorder, data)
@@ -97,10 +100,13 @@ def _is_committing(connection: psycopg.Connection) -> bool:
     return connection.execute(query).rowcount > 0
 
 
+@pytest.mark.parametrize("times", [2, SOAKED])
 @pytest.mark.usefixtures("slow_commit")
-def test_a_worker_dies_between_its_insert_and_the_commit(mortal: Service) -> None:
+def test_a_server_process_dies_between_its_insert_and_the_commit(
+    mortal: Service, times: int
+) -> None:
     with mortal.connect() as connection, ThreadPoolExecutor() as pool:
-        for _ in range(TIMES):
+        for _ in range(times):
             recorder = mortal.recorder()
             upload = pool.submit(mortal.upload, recorder)
             eventually(lambda: _is_committing(connection))
