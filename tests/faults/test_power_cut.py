@@ -5,7 +5,7 @@ what POSIX promises: a file's bytes once the file is synced, a name once the fol
 synced. What is not synced may be there or not, each name and each file for itself.
 
 This proves that the order of the calls is sufficient on any file system that keeps to fsync(2). It
-cannot prove that a disk does what it is told; `scripts/power-cut` tries a real file system.
+cannot prove that a disk does what it is told; test_power_cut_device.py tries a real file system.
 """
 
 import base64

@@ -37,7 +37,7 @@ class Plan:
     period: float
     seed: int
     drop_outs: float = 0.1  # of the devices, each period
-    outages: float = 0.3  # of the points, all at once, every few periods
+    outages: float = 0.3  # of the devices, all at once, every few periods
     hang_ups: float = 0.05  # of the uploads, broken by the client in mid-body
     lost_answers: float = 0.05  # of the uploads
     slow_links: float = 0.1  # of the devices

@@ -6,7 +6,6 @@ What goes wrong in sending is in agent.py.
 
 import sched
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -42,9 +41,8 @@ class Life:
         self._recorded, self._happened = recorded, happened
         self._random = Random(plan.seed)
         self._schedule = sched.scheduler(time.monotonic, time.sleep)
-        self._points: dict[object, list[Device]] = defaultdict(list)
+        self._devices = devices
         for device in devices:
-            self._points[device.recorder.point_id].append(device)
             self._start(device)
         self._later(self._random, FIRST_OUTAGE, self._outage)
 
@@ -86,11 +84,10 @@ class Life:
         self._later(device.random, DROP_OUT, device.come_back)
 
     def _outage(self) -> None:
-        """Take some of the points offline in one moment, and back in one."""
+        """Take some of the devices offline in one moment, and back in one."""
         self._happened("outage")
-        points = list(self._points.values())
-        count = max(1, round(self._plan.outages * len(points)))
-        gone = [device for point in self._random.sample(points, count) for device in point]
+        count = max(1, round(self._plan.outages * len(self._devices)))
+        gone = self._random.sample(self._devices, count)
         for device in gone:
             device.leave()
         self._later(self._random, OUTAGE, partial(_all_back, gone))

@@ -15,20 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Any
-from uuid import UUID, uuid4
 
 import requests
 from lab.ledger import Ledger, audit
-from lab.recorder import Recorder
 from lab.service import Site
 from soak.agent import FieldAgent
 from soak.device import Device, Plan, devices_for
 from soak.life import Life
-
-from ingest_api.tokens import generate_token
 
 PLAN = Plan(
     devices=int(os.environ.get("FLEET_DEVICES", "30")),
@@ -38,27 +33,7 @@ PLAN = Plan(
 )
 DRAIN_SECONDS = 180
 STACK_BYTES = 512 * 1024  # of each agent's thread: thousands must fit
-MOST_REGISTERS = 4  # of a point
 FSCK = ("fsck", "--checksums", "--grace=150s", "--json")  # the shortest grace that it takes
-
-
-def _register(site: Site, admin_token: str, count: int) -> list[Recorder]:
-    """Register devices over HTTP: points with a few cash registers each."""
-    dice, recorders = Random(PLAN.seed), []
-    url = f"http://{site.address[0]}:{site.address[1]}/api/v1/admin/devices"
-    with requests.Session() as session:
-        while len(recorders) < count:
-            point_id = uuid4()
-            for _ in range(dice.randint(1, MOST_REGISTERS)):
-                ids: dict[str, UUID] = {"device_id": uuid4(), "register_id": uuid4()}
-                recorder = Recorder(point_id=point_id, token=generate_token(), **ids)
-                body = {name: str(value) for name, value in vars(recorder).items()}
-                body["token_plain"] = body.pop("token")
-                headers = {"Authorization": f"Bearer {admin_token}"}
-                answer = session.post(url, json=body, headers=headers, timeout=30)
-                assert answer.status_code == 201, answer.text
-                recorders.append(recorder)
-    return recorders[:count]
 
 
 def _live(site: Site, devices: Sequence[Device], ledger: Ledger) -> Counter[str]:
@@ -101,9 +76,9 @@ def _flask_ingest(site: Site, *arguments: str) -> list[Any]:
 
 def test_nothing_is_lost_whatever_the_devices_go_through(tmp_path: Path) -> None:
     print(PLAN)
-    token, ledger = generate_token(), Ledger()
-    with Site(tmp_path, workers=3, environ={"ADMIN_TOKEN": token}) as site:
-        devices = devices_for(_register(site, token, PLAN.devices), PLAN)
+    ledger = Ledger()
+    with Site(tmp_path, workers=3) as site:
+        devices = devices_for([site.new_recorder() for _ in range(PLAN.devices)], PLAN)
         events = _live(site, devices, ledger)
         print(f"{ledger.sent} sent, {len(ledger.receipts)} acknowledged, {dict(events)}")
         print(f"{ledger.duplicates} known already, {dict(ledger.failures)}")
