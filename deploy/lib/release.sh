@@ -220,7 +220,7 @@ keep_units() {
 restore_units() {
   local file
   cp --archive "$work/units/." "$units_folder/"
-  find "$units_folder" -name '*.conf' -path '*/ingest-*' -o -name 'ingest-*.*' -type f |
+  find "$units_folder"/ingest-* -type f |  # not nginx's drop-in: without it nginx must be restarted
     while read -r file; do
       if [ ! -e "$work/units/${file#"$units_folder/"}" ]; then rm "$file"; fi
     done

@@ -1,7 +1,7 @@
 """Behind a proxy: what is believed of it, and what is left to it, over the unix socket alone.
 
 gunicorn gets its sockets as systemd would hand them over. nginx itself is tested by
-`scripts/test-deploy`.
+`tests/deploy/machines/`.
 """
 
 import re

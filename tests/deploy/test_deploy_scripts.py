@@ -1,6 +1,6 @@
 """The scripts in deploy/, as far as they go without a machine of their own: their options, the
 functions they share, and what deploy/restore does when something fails. The rest is done by
-`scripts/test-deploy`.
+`tests/deploy/machines/`.
 """
 
 import os

@@ -81,8 +81,8 @@ def _refuses_settings(checkout: Path) -> None:
     """Add a setting whose default is refused."""
     metadata = '{"default": "nowhere", "parse": int, "secret": False}'
     region = f'    region: int = __import__("dataclasses").field(metadata={metadata})\n'
-    cors = "    cors_enabled: bool"
-    _edit(checkout / "ingest_api" / "settings.py", rf"(?m)^{cors}", f"{region}{cors}")
+    last = "    cors_origins: "
+    _edit(checkout / "ingest_api" / "settings.py", rf"(?m)^{last}", f"{region}{last}")
 
 
 def _is_never_healthy(checkout: Path) -> None:
