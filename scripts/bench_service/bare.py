@@ -27,7 +27,7 @@ from bench_service.devices import CHUNK_SECONDS, first_start, register, start_of
 from bench_service.load import SPEECH, Round
 from bench_service.machine import SERVER_PROCESSES, milliseconds
 from ingest_api.database import migrations, queries
-from ingest_api.models.chunks import Recording
+from ingest_api.models.chunks import ChunkStatus, Recording
 from ingest_api.usecases.uploads import new_chunk
 
 PROCESSES = 4 * SERVER_PROCESSES
@@ -132,7 +132,7 @@ class Bare:
         self._make_durable(folder)
         os.link(temporary, final)
         _sync(folder)
-        queries.chunks.insert_chunk(self._connection, chunk, status="QUEUED")
+        queries.chunks.insert_chunk(self._connection, chunk, status=ChunkStatus.QUEUED)
         os.close(descriptor)
         os.unlink(temporary)  # noqa: PTH108
 
