@@ -1,7 +1,7 @@
-"""The commands for operators: `flask ingest ...`. Needs no FLASK_APP: it is a plugin of flask's.
+"""The commands for operators, `flask ingest ...`: a plugin of flask's that needs no FLASK_APP.
 
-Output is for people; with `--json`, for programs. Exit status 0: done; 1: not done, and the
-message says why; 2: wrong usage. Where a command's own differ, its --help says so.
+Output is for people, or with `--json` for programs. Exit status 0: done; 1: failed, and the
+message says why; 2: wrong usage. A command with other statuses says so in its --help.
 """
 
 import click
@@ -22,9 +22,9 @@ from ingest_api.commands import (
 
 @click.group()
 def ingest() -> None:
-    """Operate the ingest service: its schema, its devices and what it stores.
+    """Operate the ingest service: its schema, devices, queue and recordings.
 
-    The database is the one that DATABASE_URL names.
+    Commands use the database in DATABASE_URL.
     """
 
 

@@ -30,22 +30,26 @@ Made = tuple[Path, BackupSummary]
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--init", is_flag=True, help="Make DIR ready, with its disk mounted, and do no more.")
+@click.option(
+    "--init", is_flag=True, help="Only prepare DIR for backups; its disk must be mounted."
+)
 @click.option(
     "--keep",
     "number",
     type=click.IntRange(min=1),
     default=14,
     show_default=True,
-    help="How many backups remain, this one included.",
+    help="How many backups to keep, including this one.",
 )
-@click.option("--full", is_flag=True, help="Read every file that DIR has, and compare it.")
+@click.option("--full", is_flag=True, help="Verify every file in DIR, and repair damaged ones.")
 @click.option(
     "--settings",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Put a copy of this file, tokens and all, beside the dump.",
+    help="Also back up this settings file, including its tokens.",
 )
-@click.option("--force", is_flag=True, help="Go on though files are missing, or all chunks gone.")
+@click.option(
+    "--force", is_flag=True, help="Proceed even if files are missing or all chunks are gone."
+)
 @as_json_option
 def backup(
     folder: Path,
@@ -56,22 +60,22 @@ def backup(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Back up the database and every recording that its rows name into DIR.
+    """Back up the database and the recordings into DIR.
 
-    The service may go on running; prune and fsck --repair wait for another time. Each recording is
-    compared with its SHA-256 while it is copied, and copied once, for all backups together: the
-    first one takes long, the others little. Best on another disk, or another machine's: DIR may be
-    copied elsewhere as it is.
+    The service may keep running; prune and fsck --repair are refused meanwhile. Each recording is
+    copied once, for all backups, and compared with its SHA-256 on the way. So the first backup
+    takes long, later ones do not. DIR should be on another disk or machine, and may be copied
+    elsewhere as it is.
 
-    Older backups than --keep are removed, with the recordings that only they have. Until then they
-    keep what retention, or a person's right to erasure, has removed from the service: with one
-    backup a night, 14 days. To be rid of it at once, make one with --keep 1.
+    Backups beyond --keep are removed, oldest first, with the recordings that only they contain.
+    Until then they keep what retention, or a person's right to erasure, has removed from the
+    service: 14 days, with one backup a night. To remove it at once, make a backup with --keep 1.
 
-    Once a month or so use --full, which finds and mends what has been damaged on DIR's disk, and
-    removes what no backup names.
+    Use --full about once a month: it finds and repairs damage on DIR's disk, and removes files
+    that no backup lists.
 
-    Exit status 0: done; 1: not done, or recordings are missing or damaged in the service: the
-    backup lists those in `missing`, and has all the others.
+    Exit status 0: done; 1: failed, or recordings are missing or damaged in the service. The backup
+    lists those in `missing`, and contains all others.
     """
     os.umask(0o077)
     target = BackupFolder(folder)
@@ -92,7 +96,7 @@ def backup(
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @as_json_option
 def backups(folder: Path, as_json: bool) -> None:
-    """Show the backups in DIR, the oldest first."""
+    """List the backups in DIR, oldest first."""
     with failures():
         target = BackupFolder(folder)
         found = [(path, read_summary(path)) for path in target.complete()]
@@ -105,7 +109,7 @@ def backups(folder: Path, as_json: bool) -> None:
         size = megabytes(summary.bytes + summary.dump_bytes)
         click.echo(f"{path}  {summary.chunks:>9,} chunks  {size:>14}{missing}")
     for path in partial:
-        click.echo(f"{path}  interrupted; the next backup clears it away")
+        click.echo(f"{path}  interrupted; the next backup cleans it up")
 
 
 @contextmanager
@@ -153,8 +157,8 @@ def _require_none_before(folder: BackupFolder) -> None:
     last = [read_summary(path) for path in folder.complete()[-1:]]
     if last and last[0].chunks:
         raise BackupError(
-            f"There are no chunks, and {last[0].chunks} in the last backup. Is DATABASE_URL the "
-            "service's own? If they are really gone, add --force"
+            f"The database has no chunks, but the last backup has {last[0].chunks}",
+            "check that DATABASE_URL is the service's own; if they are really gone, add --force",
         )
 
 
@@ -172,5 +176,5 @@ def _show(path: Path, summary: BackupSummary, removed: Removed, as_json: bool) -
             files = f"{removed.files} files ({megabytes(removed.bytes)})"
             click.echo(f"removed {removed.backups} older backups and {files}")
     if summary.missing:
-        said = f"{summary.missing} rows have no file, or a damaged one: see {path / MISSING}"
-        click.echo(f"{said}, and flask ingest fsck --checksums", err=True)
+        said = f"{summary.missing} rows have no file, or a damaged one. See {path / MISSING}"
+        click.echo(f"{said}, and run: flask ingest fsck --checksums", err=True)

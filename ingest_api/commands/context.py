@@ -1,5 +1,5 @@
-"""How a command reaches the service's parts, and how its failures are shown: a sentence on standard
-error and an exit status."""
+"""How commands reach the service's components and show failures: a sentence on standard error and
+an exit status."""
 
 import errno
 import os
@@ -37,11 +37,11 @@ def failures(failure: type[click.ClickException] = click.ClickException) -> Iter
         cause = f" ({error.cause})" if error.cause != error.detail else ""
         raise failure(f"{error}{cause}") from None
     except psycopg.errors.UndefinedTable:
-        raise failure("the schema is missing; run: flask ingest migrate") from None
+        raise failure("The schema is missing. Run: flask ingest migrate") from None
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
-        raise failure(f"the database failed (DATABASE_URL): {reason}") from None
-    except BrokenPipeError:  # the reader of the output has read enough
+        raise failure(f"The database failed (DATABASE_URL): {reason}") from None
+    except BrokenPipeError:  # the reader of the output, such as head(1), has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(failure.exit_code) from None
     except OSError as error:
@@ -64,21 +64,21 @@ def opened(
 
 @contextmanager
 def database() -> Iterator[Connection]:
-    """Open a connection, for commands that need no more."""
+    """Open a connection, for commands that need nothing else."""
     with opened() as (_, connection):
         yield connection
 
 
 def require_schema(components: Components, connection: Connection) -> None:
-    """Raise SchemaError unless this version can work with the database's schema."""
+    """Raise SchemaError unless this version supports the database's schema."""
     require_current(connection, allow_newer=components.settings.allow_newer_schema)
 
 
 def require_utf8() -> None:
-    """Raise SettingsError in a locale whose encoding cannot hold every file name."""
+    """Raise SettingsError in a locale whose encoding cannot represent every file name."""
     if sys.getfilesystemencoding() != "utf-8":
         raise SettingsError(
-            {"PYTHONUTF8": Fault("must be 1 in this locale, whose encoding cannot hold file names")}
+            {"PYTHONUTF8": Fault("must be 1: this locale cannot represent every file name")}
         )
 
 
@@ -86,10 +86,10 @@ def require_utf8() -> None:
 def maintenance(
     components: Components, connection: Connection, *, exclusive: bool, force: bool = False
 ) -> Iterator[None]:
-    """Be sure of the storage while its files are compared with the rows.
+    """Require the storage to be mounted and, if `exclusive`, lock it, during maintenance.
 
-    Raises TooMuchMissing, unless forced, when the files seem to be on a disk that is not mounted;
-    StorageUnavailable when this command is to be `exclusive` and another one is running.
+    Raise TooMuchMissing, unless forced, if its disk seems not to be mounted, and StorageUnavailable
+    if `exclusive` and another command is running.
     """
     require_utf8()
     if not force:
@@ -102,6 +102,6 @@ def require_known(connection: Connection, point_id: UUID | None, device_id: UUID
     """Raise UsageError for an id that no device has: a mistyped id must not look like success."""
     devices = queries.devices.list_devices(connection)
     if device_id and all(device.device_id != device_id for device in devices):
-        raise click.UsageError(f"there is no device {device_id}")
+        raise click.UsageError(f"There is no device {device_id}")
     if point_id and all(device.point_id != point_id for device in devices):
-        raise click.UsageError(f"no device is at the point {point_id}")
+        raise click.UsageError(f"No device is at the point {point_id}")

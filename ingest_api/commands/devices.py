@@ -18,15 +18,17 @@ from ingest_api.usecases import devices
 _token_option = click.option(
     "--token",
     type=TokenParameter(),
-    help="The bearer token, or - to read it from standard input. Default: a new random one.",
+    help="The bearer token, or - to read it from standard input. Default: a random one.",
 )
 _device_argument = click.argument("device_id", type=UuidParameter())
 
 
 @click.command()
-@click.option("--point-id", type=UuidParameter(), help="The shop. Default: a new id.")
-@click.option("--register-id", type=UuidParameter(), help="The cash register. Default: a new id.")
-@click.option("--device-id", type=UuidParameter(), help="The recorder. Default: a new id.")
+@click.option("--point-id", type=UuidParameter(), help="The point's id. Default: a new one.")
+@click.option(
+    "--register-id", type=UuidParameter(), help="The cash register's id. Default: a new one."
+)
+@click.option("--device-id", type=UuidParameter(), help="The device's id. Default: a new one.")
 @_token_option
 @as_json_option
 @click.option("--agent-config", is_flag=True, help="Print the agent's configuration (YAML).")
@@ -34,7 +36,7 @@ _device_argument = click.argument("device_id", type=UuidParameter())
     "--base-url",
     default="http://127.0.0.1:8000",
     show_default=True,
-    help="For --agent-config: where agents reach this service.",
+    help="With --agent-config: the URL at which agents reach this service.",
 )
 def add_device(
     point_id: UUID | None,
@@ -45,9 +47,12 @@ def add_device(
     agent_config: bool,
     base_url: str,
 ) -> None:
-    """Register a recorder and print its token, which is shown this once."""
+    """Register a device and print its token.
+
+    The token is shown only this once.
+    """
     if as_json and agent_config:
-        raise click.UsageError("--json and --agent-config exclude each other")
+        raise click.UsageError("--json and --agent-config are mutually exclusive")
     token = token or generate_token()
     with database() as connection:
         device = devices.create_device(
@@ -66,7 +71,7 @@ def add_device(
 @click.command()
 @as_json_option
 def list_devices(as_json: bool) -> None:
-    """Show every recorder, newest first."""
+    """List all devices, newest first."""
     with database() as connection:
         found = queries.devices.list_devices(connection)
     if as_json:
@@ -88,7 +93,7 @@ def list_devices(as_json: bool) -> None:
 @_device_argument
 @as_json_option
 def enable_device(device_id: UUID, as_json: bool) -> None:
-    """Let a disabled recorder upload again."""
+    """Accept a disabled device's uploads again."""
     _set_enabled(device_id, True, as_json)
 
 
@@ -96,7 +101,10 @@ def enable_device(device_id: UUID, as_json: bool) -> None:
 @_device_argument
 @as_json_option
 def disable_device(device_id: UUID, as_json: bool) -> None:
-    """Refuse a recorder's uploads from now on; what it sent stays."""
+    """Refuse a device's uploads from now on.
+
+    Chunks that it has sent stay.
+    """
     _set_enabled(device_id, False, as_json)
 
 
@@ -105,7 +113,10 @@ def disable_device(device_id: UUID, as_json: bool) -> None:
 @_token_option
 @as_json_option
 def rotate_token(device_id: UUID, token: str | None, as_json: bool) -> None:
-    """Give a recorder a new token; the old one stops working at once."""
+    """Give a device a new token.
+
+    The old one stops working at once.
+    """
     token = token or generate_token()
     with database() as connection:
         device = devices.update_device(connection, device_id, token=token)
@@ -126,11 +137,11 @@ def _show_device(device: Device, token: str | None, as_json: bool) -> None:
     for name, value in values.items():
         click.echo(f"{name:13} {value}")
     if token:
-        click.echo("Keep the token now: it cannot be shown again.", err=True)
+        click.echo("Save the token now: it cannot be shown again.", err=True)
 
 
 def _agent_config(device: Device, token: str, base_url: str) -> str:
-    # Quoted as JSON, which is YAML as well.
+    # A JSON string is valid YAML.
     return "\n".join(
         (
             "identifiers:",

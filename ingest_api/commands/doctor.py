@@ -16,10 +16,10 @@ from ingest_api.doctor.findings import Finding, Level
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> None:
-    """Check what operators get wrong, and say what to do about it.
+    """Check for common mistakes and say how to correct them.
 
-    Run it as the service's user and with the service's settings. It changes nothing: the file that
-    it stores on trial is removed again. Exit status 1 if anything FAILs; warnings are no failure.
+    Run it as the service's user and with its settings. It changes nothing: its trial file is
+    removed again. Exit status 1 if any check FAILs; warnings do not count.
     """
     findings = diagnose(os.environ)
     levels = _show_as_json(findings) if as_json else _show(findings)

@@ -23,7 +23,7 @@ _UPLOAD_SLACK_SECONDS = 60
 
 @dataclass
 class _Tally:
-    """What was looked at and found so far."""
+    """The numbers of rows and files checked, and of findings, so far."""
 
     rows: int = 0
     files: int = 0
@@ -32,33 +32,40 @@ class _Tally:
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Mend what can be mended without deleting anything.")
+@click.option(
+    "--repair", is_flag=True, help="Repair what is safe to repair; no recording is deleted."
+)
 @click.option("--checksums", is_flag=True, help="Read every file and compare its SHA-256.")
 @click.option(
     "--grace",
     type=DurationParameter(),
     default="1h",
     show_default=True,
-    help="How old a file without a row must be to count: younger ones may be arriving.",
+    help="Ignore younger files without a row: their uploads may be in flight.",
 )
-@click.option("--force", is_flag=True, help="Go on even when very many files are missing.")
+@click.option("--force", is_flag=True, help="Proceed even if very many files are missing.")
 @as_json_option
 def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: bool) -> None:
     """Compare the rows with the files, both ways.
 
-    Finds rows whose file is gone (missing_file), is of another size (wrong_size) or, with
-    --checksums, of other content (wrong_checksum), cannot be read (unreadable) or is said to be
-    elsewhere (foreign_path); rows that were given up, and whose file is there again
-    (file_returned); files without a row (stray_file); and temporary files of processes that died
-    (stale_temporary).
+    \b
+    Finds:
+    missing_file     a row whose file is gone
+    wrong_size       a file whose size differs from its row
+    wrong_checksum   a file whose content differs (with --checksums)
+    unreadable       a file that the disk cannot read
+    foreign_path     a row whose path leads out of AUDIO_STORAGE_DIR
+    file_returned    a row marked as failed whose file is there again
+    stray_file       a file without a row
+    stale_temporary  a temporary file of a process that died
 
-    --repair marks the rows whose file is gone as ERROR, or puts the file back if it was set aside;
-    makes rows whose file has returned what they were; moves stray files into .lost+found below
-    AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing else and touches no
-    damaged file. The service may go on running.
+    --repair marks rows whose file is gone as ERROR, or puts the file back if it was set aside;
+    restores the status of rows whose file has returned; moves stray files into .lost+found in
+    AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing else and leaves
+    damaged files alone. The service may keep running.
 
-    Exit status 0: clean; 1: something was found; 2: could not run. --json prints a line for each
-    finding and one with the summary at the end.
+    Exit status 0: clean; 1: something was found; 2: could not run. --json prints one line per
+    finding, then one with a summary.
     """
     started = monotonic()
     tally = _Tally()
@@ -114,7 +121,7 @@ def _show(finding: Discrepancy, as_json: bool) -> None:
         click.echo(json.dumps(asdict(finding) | {"file_path": path}, default=str))
         return
     if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)  # the bar is drawn anew below this line
+        click.echo("\r\033[K", nl=False, err=True)  # the bar is redrawn below this line
     click.echo(f"{finding.kind:15}  {path}  {printable(finding.detail)}")
 
 

@@ -11,17 +11,19 @@ from ingest_api.database.pool import Connection
 
 
 @click.command()
-@click.option("--status", is_flag=True, help="Only show what is applied; exit 1 if not current.")
+@click.option(
+    "--status", is_flag=True, help="Only show what is applied; exit status 1 unless current."
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would be applied.")
 @as_json_option
 def migrate(status: bool, dry_run: bool, as_json: bool) -> None:
     """Bring the database's schema up to date.
 
-    Safe to run again and from several machines at once. Adopts the database of the earlier,
+    Safe to run again, and from several machines at once. Adopts the database of the earlier,
     Alembic-managed service in place.
     """
     if status and dry_run:
-        raise click.UsageError("--status and --dry-run exclude each other")
+        raise click.UsageError("--status and --dry-run are mutually exclusive")
     with database() as connection:
         if status:
             _show_status(connection, as_json)

@@ -1,4 +1,4 @@
-"""How commands print: progress, columns, ages and sizes."""
+"""How commands print progress and columns."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ import click
 
 @contextmanager
 def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
-    """A function that takes the number of steps done; it draws a bar when a person is watching."""
+    """Yield a function that takes the number of steps done, and draws a bar on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _steps: None
         return

@@ -1,4 +1,4 @@
-"""click types, and options that several commands share."""
+"""Parameter types for click, and options that several commands share."""
 
 import re
 import sys
@@ -42,18 +42,18 @@ class TokenParameter(click.ParamType[str]):
 
 
 class TextParameter(click.ParamType[str]):
-    """Text to look for: not empty, and of characters that can be in it."""
+    """A search text: printable and not empty."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value or not value.isprintable():
-            self.fail("must be printable, and not empty", param, ctx)
+            self.fail("must be printable and not empty", param, ctx)
         return str(value)
 
 
 class DurationParameter(click.ParamType[timedelta]):
-    """A length of time such as 90d, 12h, 30min or 45s."""
+    """A duration such as 90d, 12h, 30min or 45s."""
 
     name = "duration"
     _units: ClassVar = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
@@ -83,30 +83,32 @@ class InstantParameter(click.ParamType[datetime]):
             instant = None
         if instant is None or instant.tzinfo is None:
             example = "2026-01-28T10:00:00Z or 2026-01-28T10:00:00+01:00"
-            self.fail(f"{value!r} is not a time with its offset, such as {example}", param, ctx)
+            self.fail(
+                f"{value!r} is not a time with an offset from UTC, such as {example}", param, ctx
+            )
         return instant
 
 
 _SCOPE_OPTIONS = (
-    click.option("--point", "point_id", type=UuidParameter(), help="Only of this shop."),
-    click.option("--device", "device_id", type=UuidParameter(), help="Only of this recorder."),
+    click.option("--point", "point_id", type=UuidParameter(), help="Only chunks of this point."),
+    click.option("--device", "device_id", type=UuidParameter(), help="Only chunks of this device."),
     click.option(
         "--from",
         "recorded_from",
         type=InstantParameter(),
-        help="Only what was recorded after, be it in part.",
+        help="Only chunks recorded after this time, even partly.",
     ),
     click.option(
         "--to",
         "recorded_until",
         type=InstantParameter(),
-        help="Only what was recorded before, be it in part.",
+        help="Only chunks recorded before this time, even partly.",
     ),
 )
 
 
 def scope_options(command: _Command) -> _Command:
-    """The options that say of which shop, recorder and time chunks are to be; see `Scope`."""
+    """Add the options for the point, the device and the time of recording; see `Scope`."""
     for option in reversed(_SCOPE_OPTIONS):
         command = option(command)
     return command

@@ -34,7 +34,7 @@ ALL = "ALL"
 
 
 class StatusParameter(click.ParamType[str]):
-    """One of the service's, in any case, one that the earlier service left, or ALL."""
+    """A status of this service (case-insensitive) or of the earlier one, or ALL."""
 
     name = "status"
 
@@ -47,7 +47,11 @@ class StatusParameter(click.ParamType[str]):
 
 
 @click.command()
-@click.option("--older-than", type=DurationParameter(), help="Received longer ago, such as 90d.")
+@click.option(
+    "--older-than",
+    type=DurationParameter(),
+    help="Only chunks received longer ago, such as 90d.",
+)
 @scope_options
 @click.option(
     "--status",
@@ -56,22 +60,32 @@ class StatusParameter(click.ParamType[str]):
     multiple=True,
     default=(ChunkStatus.DONE, ChunkStatus.ERROR),
     show_default=True,
-    help="Only of this status; can be given several times; all: whatever it is.",
+    help="Only chunks of this status; all: of any. Can be repeated.",
 )
-@click.option("--dry-run", is_flag=True, help="Only count.")
-@click.option("--yes", is_flag=True, help="Do not ask, on a terminal, whether to go on.")
+@click.option("--dry-run", is_flag=True, help="Only count the chunks.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
-    "--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Chunks a step."
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=500,
+    show_default=True,
+    help="Chunks per batch.",
 )
 @click.option(
     "--rate",
     type=click.IntRange(min=0),
     default=500,
     show_default=True,
-    help="Chunks a second, at most; 0: as fast as it goes.",
+    help="Chunks per second, at most; 0: no limit.",
 )
-@click.option("--cascade", is_flag=True, help="Let rows of other tables go with their chunks.")
-@click.option("--force", is_flag=True, help="Go on though files are missing, or all is that old.")
+@click.option(
+    "--cascade", is_flag=True, help="Also delete rows of other tables that reference the chunks."
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Proceed even if files are missing or every chunk would be removed.",
+)
 @as_json_option
 def prune(
     older_than: timedelta | None,
@@ -88,17 +102,17 @@ def prune(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Remove chunks, rows and files, that are no longer wanted.
+    """Remove chunks that are no longer wanted, rows and files.
 
     For retention: --older-than 90d. For a person's right to erasure: --device or --point, with
-    --from and --to; a chunk that overlaps the time goes whole. What has not been processed is kept
-    unless its status is named.
+    --from and --to; a chunk that overlaps the time is removed whole. Unprocessed chunks are kept
+    unless --status names theirs.
 
-    The service may go on running. What an interrupted run has left is finished first. Exit status
-    1 if anything could not be removed, or, with --device or --point, a worker was just holding it.
+    The service may keep running. An interrupted run is finished first. Exit status 1 if anything
+    could not be removed or, with --device or --point, a worker was holding it.
     """
     if older_than is None and not (point_id or device_id):
-        raise click.UsageError("say what to remove: --older-than, --device or --point")
+        raise click.UsageError("Say what to remove: --older-than, --device or --point")
     require_order(recorded_from, recorded_until)
     started = monotonic()
     with opened() as (components, connection):
@@ -137,7 +151,7 @@ def _received_before(
 
 
 def _confirm(connection: Connection, selection: Selection) -> int:
-    """Ask the person who is watching; how many chunks it will be."""
+    """Ask for confirmation, and return the number of chunks to remove."""
     counts = queries.retention.count_prunable(connection, selection)
     _show_plan(counts, selection, as_json=False, err=True)
     click.confirm("Remove them?", abort=True, err=True)
@@ -169,7 +183,7 @@ def _remove(
 
 
 def _log_batches(settings: Settings) -> None:
-    """To standard error, or, where a bar is drawn, to the system's log."""
+    """Log to standard error or, while a bar is drawn there, to the system's log."""
     config = logging_config(settings)
     if sys.stderr.isatty():
         system: dict[str, str] = {"class": "logging.handlers.SysLogHandler", "address": "/dev/log"}
@@ -196,7 +210,7 @@ def _show_plan(
     if finish := kinds["would_finish"]:
         click.echo(f"would finish an interrupted run first: {_total(finish)}", err=err)
     if keep := kinds["would_keep"]:
-        click.echo(f"would keep, because of its status, {_total(keep)}; see --status", err=err)
+        click.echo(f"would keep {_total(keep)}; see --status", err=err)
 
 
 def _show_removed(

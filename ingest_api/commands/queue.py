@@ -24,32 +24,36 @@ _DEFAULT_SECONDS = 2
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @click.option(
     "--every",
     type=click.IntRange(1, 3600),
     metavar="SECONDS",
-    help=f"How often, with --watch.  [default: {_DEFAULT_SECONDS}]",
+    help=f"Interval of --watch.  [default: {_DEFAULT_SECONDS}]",
 )
 @as_json_option
 def queue(watch: bool, every: int | None, as_json: bool) -> None:
-    """Show what waits, what is in work, and how fast it goes.
+    """Show the queue: chunks by status, throughput and workers.
 
-    UPLOADED: waits to be announced in Redis. QUEUED: waits for a worker. PROCESSING: a worker has
-    it; what has an expired lease is given out again at the next claim. DONE, ERROR: finished, given
-    up. PRUNED: retention is removing it.
+    \b
+    UPLOADED    waits to be announced in Redis
+    QUEUED      waits for a worker
+    PROCESSING  claimed by a worker; the next claim takes expired leases
+    DONE        finished
+    ERROR       marked as failed
+    PRUNED      retention is removing it
 
-    Workers that use plain SQL leave no name and are shown as one. Of DONE and ERROR 100,000 each
-    are counted; what goes beyond, and any status that the earlier service left, is an estimate from
-    PostgreSQL's statistics.
+    Workers that use plain SQL leave no name and are shown as one. Up to 100,000 chunks each of DONE
+    and ERROR are counted; larger numbers, and statuses left by the earlier service, are estimates
+    from PostgreSQL's statistics.
 
-    --json prints one object, with --watch one a line: times as in RFC 3339, ages in seconds.
+    --json prints one object, with --watch one per line: times as in RFC 3339, ages in seconds.
     """
     if every is not None and not watch:
-        raise click.UsageError("--every goes with --watch")
+        raise click.UsageError("--every requires --watch")
     with opened() as (components, connection):
         require_schema(components, connection)
-        # All that is shown together is of one moment.
+        # One snapshot, so that the numbers agree.
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         if watch:
@@ -123,19 +127,19 @@ def _state_lines(snapshot: QueueSnapshot) -> list[str]:
 def _number(state: QueueState) -> str:
     if not state.estimated:
         return f"{state.chunks:,}"
-    # Where the statistics know nothing yet, what was counted is all that is known.
+    # Before the first statistics, the count is all that is known.
     return f"over {state.chunks:,}" if state.chunks == COUNTABLE else f"about {state.chunks:,}"
 
 
 def _details(snapshot: QueueSnapshot, state: QueueState) -> str:
     if state.oldest_taken:
-        oldest = f"oldest in work for {_age(snapshot.seconds_since(state.oldest_taken))}"
+        oldest = f"oldest in progress for {_age(snapshot.seconds_since(state.oldest_taken))}"
         expired = f"{state.expired_leases:,} with an expired lease"
         return f"{oldest}; {expired}" if state.expired_leases else oldest
     if state.oldest_recording and state.oldest_received:
         recorded = _instant(state.oldest_recording)
         waits = _age(snapshot.seconds_since(state.oldest_received))
-        return f"oldest recorded {recorded}; longest here for {waits}"
+        return f"oldest recorded {recorded}; longest wait {waits}"
     return ""
 
 
@@ -146,18 +150,18 @@ def _hour_lines(snapshot: QueueSnapshot) -> list[str]:
 
 def _prospects(snapshot: QueueSnapshot) -> str:
     if not snapshot.waiting:
-        return "nothing waits"
+        return "nothing is waiting"
     if snapshot.empty_in_seconds is not None:
-        return f"at this rate nothing waits in {age(snapshot.empty_in_seconds)}"
+        return f"at this rate the queue is empty in {age(snapshot.empty_in_seconds)}"
     if snapshot.growth:
-        return f"at this rate {snapshot.growth:,} more wait every hour"
-    return "at this rate as many go on waiting"
+        return f"at this rate the queue grows by {snapshot.growth:,} an hour"
+    return "at this rate the queue stays as long as it is"
 
 
 def _worker_lines(snapshot: QueueSnapshot) -> list[str]:
     if not snapshot.workers:
-        return ["no worker has anything, or has finished anything in the last hour"]
-    rows = [("WORKER", "IN WORK", "OLDEST", "DONE/H", "ERROR/H")]
+        return ["no worker has a chunk, or has finished one in the last hour"]
+    rows = [("WORKER", "IN PROGRESS", "OLDEST", "DONE/H", "ERROR/H")]
     for worker in snapshot.workers:
         name = "(plain SQL)" if worker.worker is None else printable(worker.worker)
         oldest = _age(snapshot.seconds_since(worker.oldest_taken))

@@ -18,36 +18,37 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="One pass; exit status 1 if it fails.")
+@click.option("--once", is_flag=True, help="Run one pass; exit status 1 if it fails.")
 @click.option(
     "--every",
     type=click.FloatRange(0.1, 3600),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to rest between two passes.",
+    help="Pause between two passes.",
 )
 @click.option(
     "--again",
     is_flag=True,
-    help="Announce all that is not finished, as after a time with QUEUE_BACKEND=postgres.",
+    help="Announce all unfinished chunks again: needed after a time with QUEUE_BACKEND=postgres.",
 )
 def relay(once: bool, every: float, again: bool) -> None:
-    """Announce in Redis what was not announced when it was uploaded.
+    """Announce chunks in Redis that uploads could not announce.
 
-    One has to run while QUEUE_BACKEND=redis; several do no harm. Every chunk gets into the stream
-    at least once: what is still UPLOADED after two seconds is announced and becomes QUEUED, and
-    when Redis was restarted or has lost the stream, everything unfinished is announced again.
-    Entries that every consumer group has acknowledged are removed after five minutes.
+    One relay must run while QUEUE_BACKEND=redis; several do no harm. Delivery is at least once: a
+    chunk still UPLOADED after two seconds is announced and becomes QUEUED. When Redis was
+    restarted or has lost the stream, all unfinished chunks are announced again. Entries that every
+    consumer group has acknowledged are removed after five minutes.
 
-    It goes on while Redis or PostgreSQL is away, and stops on SIGTERM with exit status 0.
+    It keeps running while Redis or PostgreSQL is unreachable, and stops on SIGTERM with exit
+    status 0.
     """
     with failures():
         components = Components.build(Settings.from_environ())
     settings = components.settings
     _require_redis(settings)
     _log_to_stderr(settings)
-    # Kept waiting until somebody looks: a pass is never cut off between Redis and PostgreSQL.
+    # Blocked and polled, so that no pass is cut off between Redis and PostgreSQL.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     with closing(components.database) as database:
         running = Relay(settings, database, stopping=_is_stopping, again=again)
@@ -63,14 +64,14 @@ def relay(once: bool, every: float, again: bool) -> None:
 def _require_redis(settings: Settings) -> None:
     if settings.queue_backend != "redis":
         raise click.ClickException(
-            "nothing is announced with QUEUE_BACKEND=postgres, set it to redis; chunks that an "
-            "earlier time with Redis left UPLOADED: flask ingest requeue --all --status UPLOADED"
+            "QUEUE_BACKEND=postgres announces nothing. Set it to redis; or, for chunks that Redis "
+            "left UPLOADED, run: flask ingest requeue --all --status UPLOADED"
         )
 
 
 def _log_to_stderr(settings: Settings) -> None:
     config = logging_config(settings)
-    # What the pool says of each attempt, the relay says once.
+    # The pool would log every attempt; the relay logs an outage once.
     config["loggers"]["psycopg.pool"] = {"level": "CRITICAL"}
     logging.config.dictConfig(config)
 
@@ -80,7 +81,7 @@ def _is_stopping() -> bool:
 
 
 def _pause(seconds: float) -> bool:
-    """Whether it was told to stop meanwhile."""
+    """Return whether a signal to stop has ended the pause."""
     return signal.sigtimedwait(_STOPPING, seconds) is not None
 
 

@@ -31,7 +31,7 @@ _STATUSES = tuple(status for status in ChunkStatus if status is not ChunkStatus.
 
 @dataclass
 class _Plan:
-    """What is selected, by status, and what of it has to stay as it is."""
+    """The selected chunks by status, and those that cannot be requeued."""
 
     selected: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)  # of a status that is not selected
@@ -45,7 +45,7 @@ class _Plan:
 
 @dataclass
 class _Done:
-    """What was requeued so far, and what not, because another session was holding it."""
+    """How many chunks were requeued so far, and which another session was holding."""
 
     requeued: int = 0
     held: list[UUID] = field(default_factory=list)
@@ -58,12 +58,12 @@ class _Done:
     "--error",
     "error_text",
     type=TextParameter(),
-    help="Only with TEXT in the error message, in capitals or not.",
+    help="Only chunks with TEXT in the error message (case-insensitive).",
 )
 @click.option(
     "--in-work-for",
     type=DurationParameter(),
-    help="Only what a worker took longer ago, such as 2h; with --status PROCESSING.",
+    help="Only chunks claimed longer ago, such as 2h; requires --status PROCESSING.",
 )
 @click.option(
     "--status",
@@ -75,9 +75,9 @@ class _Done:
     show_default=True,
     help=f"Only of this status ({', '.join(_STATUSES)}); can be given several times.",
 )
-@click.option("--all", "everything", is_flag=True, help="Whatever has the status.")
-@click.option("--dry-run", is_flag=True, help="Only count.")
-@click.option("--yes", is_flag=True, help="Do not ask, on a terminal, whether to go on.")
+@click.option("--all", "everything", is_flag=True, help="All chunks of the status.")
+@click.option("--dry-run", is_flag=True, help="Only count the chunks.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 def requeue_command(
     chunk_ids: tuple[UUID, ...],
@@ -93,22 +93,22 @@ def requeue_command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Put chunks into the queue again, with a fresh number of attempts.
+    """Put chunks back into the queue with fresh attempts.
 
-    Either those with these ids, or all to which every option given applies. What was given up
-    (ERROR) is meant unless --status says otherwise: DONE, to process it once more; PROCESSING, to
-    take it from a worker that will not come back. What a worker has leased comes back by itself
-    when the lease expires; taken earlier, its result is refused. The result of a worker with plain
-    SQL is not: it has no lease.
+    Select chunks either by id or by options, which must all apply. Only failed chunks (ERROR) are
+    selected unless --status says otherwise: DONE, to process them once more; PROCESSING, to take
+    them from a worker that will not come back. A leased chunk comes back by itself when its lease
+    expires; if it is taken earlier, its worker's result is refused. The result of a worker with
+    plain SQL is not: it has no lease.
 
-    With QUEUE_BACKEND=redis chunks are announced again, with --status QUEUED also those that wait.
-    Without Redis, --status UPLOADED takes in what was left unannounced.
+    With QUEUE_BACKEND=redis chunks are announced again, with --status QUEUED also waiting ones.
+    Without Redis, --status UPLOADED queues chunks that were left unannounced.
 
     Chunks whose file is missing stay as they are: bring the file back and run flask ingest fsck
-    --repair. The service and the workers may go on running.
+    --repair. The service and the workers may keep running.
 
-    Exit status 1 if anything that was meant is not requeued: no such chunk, another status, its
-    file is missing, or another session was just holding it; the message says which.
+    Exit status 1 if a selected chunk was not requeued: it does not exist, has another status, its
+    file is missing, or another session was holding it. The message says which and why.
     """
     scope = (point_id, device_id, recorded_from, recorded_until)
     ids = tuple(dict.fromkeys(chunk_ids)) or None
@@ -136,19 +136,21 @@ def _require_sense(selection: RequeueSelection, everything: bool) -> None:
     given = {name for name, value in vars(selection).items() if value is not None} - {"statuses"}
     if not given and not everything:
         raise click.UsageError(
-            "say which: their ids, --device, --point, --from, --to, --error or --in-work-for; or "
+            "Say which chunks: ids, --device, --point, --from, --to, --error or --in-work-for; or "
             "--all"
         )
     if "chunk_ids" in given and (everything or len(given) > 1):
-        raise click.UsageError("give either ids or what to choose by, not both")
+        raise click.UsageError("Give either ids or options that select chunks, not both")
     if selection.in_work_for is not None and selection.statuses != (ChunkStatus.PROCESSING,):
-        raise click.UsageError("--in-work-for goes with --status PROCESSING alone")
+        raise click.UsageError("--in-work-for requires --status PROCESSING alone")
     require_order(selection.recorded_from, selection.recorded_until)
 
 
 def _require_not_waiting(statuses: tuple[str, ...], waiting_status: ChunkStatus) -> None:
     if waiting_status in statuses:
-        raise click.UsageError(f"what is {waiting_status} waits already: leave that --status out")
+        raise click.UsageError(
+            f"These chunks are already {waiting_status}; omit --status {waiting_status}"
+        )
 
 
 def _look(
@@ -158,7 +160,7 @@ def _look(
     *,
     others: bool,
 ) -> _Plan:
-    """`others`: also count what has another status, for which much may have to be read."""
+    """Return what would be requeued. With `others` also count other statuses, which may be slow."""
     plan = _Plan(refused=refusals(connection, selection, waiting_status=waiting_status))
     whole = replace(selection, statuses=_STATUSES) if others else selection
     for count in queries.queue.count_requeueable(connection, whole):
@@ -166,13 +168,13 @@ def _look(
             plan.others[count.status] += count.chunks
         elif not count.file_missing:
             plan.selected[count.status] += count.chunks
-        elif selection.chunk_ids is None:  # else it is among those refused
+        elif selection.chunk_ids is None:  # otherwise it is among those refused
             plan.file_missing += count.chunks
     return plan
 
 
 def _confirm(plan: _Plan, *, unasked: bool) -> None:
-    """Ask the person who is watching."""
+    """Ask for confirmation on a terminal."""
     if plan.selected and not unasked and sys.stdin.isatty():
         _show_plan(plan, as_json=False, err=True)
         click.confirm("Requeue them?", abort=True, err=True)
@@ -203,7 +205,7 @@ def _show_plan(plan: _Plan, as_json: bool, *, err: bool = False) -> None:
     click.echo(f"would requeue {_by_status(plan.selected)}", err=err)
     if plan.others:
         others = _by_status(plan.others)
-        click.echo(f"would keep, because of its status, {others}; see --status", err=err)
+        click.echo(f"would keep {others}; see --status", err=err)
     _show_left(plan)
 
 
@@ -219,7 +221,7 @@ def _show_done(
     for chunk_id in done.held[:10]:
         click.echo(f"not requeued: {chunk_id}: another session is holding it", err=True)
     if done.held:
-        click.echo(f"{_chunks(len(done.held))} held by others: run it again", err=True)
+        click.echo(f"{_chunks(len(done.held))} held by other sessions. Run it again", err=True)
 
 
 def _left(plan: _Plan) -> dict[str, object]:

@@ -21,23 +21,24 @@ from ingest_api.display import megabytes, printable
 
 @click.command()
 @click.argument("backup", metavar="DIR/TIME", type=click.Path(path_type=Path))
-@click.option("--checksums", is_flag=True, help="Read the files that are there already as well.")
-@click.option("--force", is_flag=True, help="Go on though the backup has damaged files.")
+@click.option(
+    "--checksums", is_flag=True, help="Also verify existing files, and replace damaged ones."
+)
+@click.option("--force", is_flag=True, help="Proceed even if the backup has damaged files.")
 @as_json_option
 def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
-    """Put a backup back: its recordings into AUDIO_STORAGE_DIR, and its database.
+    """Restore a backup: its recordings and its database.
 
-    The database that DATABASE_URL names must be empty, and nobody else connected to it: stop the
-    service first. Recordings that are there with the right size are left alone, others copied and
-    compared with their SHA-256, and the database comes last, as a whole: what was interrupted is
-    run again.
+    The database in DATABASE_URL must be empty, and nobody else connected to it: stop the service
+    first. Recordings in AUDIO_STORAGE_DIR with the right size are left alone; the others are copied
+    and compared with their SHA-256. The database comes last, in one transaction. If the command was
+    interrupted, run it again.
 
-    Afterwards: flask ingest migrate, if the backup is of an older version, and flask ingest fsck.
-    Recordings that were received after the backup, and are still in AUDIO_STORAGE_DIR, it will call
-    stray files.
+    Afterwards run flask ingest migrate, if the backup is of an older version, and flask ingest
+    fsck. Recordings received after the backup, and still in AUDIO_STORAGE_DIR, become stray files.
 
-    Exit status 0: done; 1: not done. Where the backup itself has damaged files, the database is
-    only restored with --force, and those files are not.
+    Exit status 0: done; 1: failed. If files in the backup are damaged, the database is restored
+    only with --force, without those files.
     """
     os.umask(0o027)  # the modes of storage.py
     started = monotonic()
@@ -56,8 +57,8 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
             faults = _copy(run, number)
             if faults and not force:
                 raise BackupError(
-                    f"{faults} files of the backup are damaged, so the database was not restored. "
-                    "Take another backup, or add --force and go without these files"
+                    f"{faults} files of the backup are damaged, so the database was not restored",
+                    "use another backup, or add --force to go without these files",
                 )
             if sys.stderr.isatty():
                 click.echo("restoring the database", err=True)
@@ -66,7 +67,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
 
 
 def _reading(backup: Path) -> AbstractContextManager[None]:
-    """No backup can be made in a copy of the folder that lacks the marker."""
+    """Lock the folder for reading. In a copy that lacks the marker no backup can be made."""
     folder = BackupFolder(backup.parent)
     return folder.locked(reading=True) if (folder.root / MARKER).exists() else nullcontext()
 
@@ -74,11 +75,11 @@ def _reading(backup: Path) -> AbstractContextManager[None]:
 def _require_storage(folder: Path) -> None:
     require_utf8()
     if not folder.is_dir():
-        raise BackupError(f"There is no folder {folder}", "mount its disk, or make it first")
+        raise BackupError(f"There is no folder {folder}", "mount its disk, or create it")
 
 
 def _copy(run: Restore, number: int) -> int:
-    """How many files could not be."""
+    """Return how many files could not be copied."""
     faults = 0
     with progress_bar(number, "files") as advance:
         for path, reason in run.copy(advance):
@@ -98,7 +99,9 @@ def _show(run: Restore, faults: int, seconds: float, as_json: bool) -> None:
     click.echo(
         f"restored {summary.chunks} chunks as of {summary.time} in {seconds:.1f} s: "
         f"{run.copied_files} of {summary.files} files ({megabytes(run.copied_bytes)}) were copied, "
-        "the others were there"
+        "the others were already there"
     )
     if lost := summary.missing + faults:
-        click.echo(f"{lost} rows have no file: flask ingest fsck --repair marks them", err=True)
+        click.echo(
+            f"{lost} rows have no file: flask ingest fsck --repair marks them as ERROR", err=True
+        )

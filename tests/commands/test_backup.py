@@ -338,7 +338,7 @@ def test_an_interrupted_first_backup_goes_on_where_it_was(
     half = stored(folder / "storage")
     assert 0 < len(half) < 8
     [line] = ingest(emptied, "backups", folder).stdout.splitlines()
-    assert line.endswith("interrupted; the next backup clears it away")
+    assert line.endswith("interrupted; the next backup cleans it up")
     assert make_backup(emptied, folder)["new_files"] == 8 - len(half)
     assert len(assert_whole(folder)) == 1
 
@@ -436,7 +436,7 @@ def test_an_empty_database_does_not_drive_out_the_backups(
     emptied.forget_everything()
     result = ingest(emptied, "backup", folder)
     assert result.returncode == 1
-    assert "There are no chunks, and 1 in the last backup" in result.stderr
+    assert "The database has no chunks, but the last backup has 1" in result.stderr
     assert len(assert_whole(folder)) == 1
     make_backup(emptied, folder, "--force")
 

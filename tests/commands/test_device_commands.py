@@ -79,8 +79,8 @@ def test_it_prints_the_agents_configuration(database_url: str) -> None:
         (["rotate-token", UNKNOWN, "--token", "a token with spaces"], "without spaces"),
         (["enable-device", "nonsense"], "'nonsense' is not a UUID"),
         (["disable-device"], "Missing argument"),
-        (["add-device", "--json", "--agent-config"], "exclude each other"),
-        (["migrate", "--status", "--dry-run"], "exclude each other"),
+        (["add-device", "--json", "--agent-config"], "mutually exclusive"),
+        (["migrate", "--status", "--dry-run"], "mutually exclusive"),
         (["no-such-command"], "No such command"),
     ],
 )
@@ -147,7 +147,7 @@ def test_the_list_is_a_table_for_people(service: Service, database_url: str) -> 
 @pytest.mark.parametrize(
     ("database", "message"),
     [
-        ("postgresql://nobody:secret-word@127.0.0.1:1/none", "the database failed (DATABASE_URL)"),
+        ("postgresql://nobody:secret-word@127.0.0.1:1/none", "The database failed (DATABASE_URL)"),
         ("mysql://localhost/x", "DATABASE_URL: must be a URL like postgresql://"),
     ],
 )

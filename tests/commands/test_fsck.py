@@ -398,7 +398,7 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
     recorder = emptied.recorder()
     _store(emptied, recorder)
     nowhere = "postgresql://127.0.0.1:1/x"
-    assert "the database failed (DATABASE_URL)" in _could_not_run(emptied, url=nowhere)
+    assert "The database failed (DATABASE_URL)" in _could_not_run(emptied, url=nowhere)
     assert "flask ingest migrate" in _could_not_run(emptied, url=new_database(migrated=False))
     assert "MIN_FREE_BYTES: must be" in _could_not_run(emptied, MIN_FREE_BYTES="some")
     assert "--grace must be at least 150s" in _could_not_run(emptied, "--grace", "149s")

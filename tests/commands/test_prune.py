@@ -118,7 +118,7 @@ def test_it_tells_what_it_would_do(emptied: Service) -> None:
         0,
         [
             "would remove 2 chunks (0.5 MB): 1 DONE, 1 ERROR",
-            "would keep, because of its status, 1 chunks (0.0 MB): 1 QUEUED; see --status",
+            "would keep 1 chunks (0.0 MB): 1 QUEUED; see --status",
         ],
     )
     result = _prune(emptied, "--older-than", "30d", "--dry-run", "--json")
@@ -180,14 +180,14 @@ def test_the_rate_is_a_limit(emptied: Service) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say what to remove: --older-than, --device or --point"),
-        (["--from", "2026-01-28T10:00:00Z"], "say what to remove"),
+        ([], "Say what to remove: --older-than, --device or --point"),
+        (["--from", "2026-01-28T10:00:00Z"], "Say what to remove"),
         (["--older-than", "90"], "'90' is not a duration such as 90d"),
         (["--older-than", "3m"], "'3m' is not a duration"),
         (["--device", "x"], "'x' is not a UUID"),
-        (["--older-than", "1d", "--from", "2026-01-28"], "is not a time with its offset"),
-        (["--device", "00000000-0000-4000-8000-000000000001"], "there is no device"),
-        (["--point", "00000000-0000-4000-8000-000000000001"], "no device is at the point"),
+        (["--older-than", "1d", "--from", "2026-01-28"], "is not a time with an offset from UTC"),
+        (["--device", "00000000-0000-4000-8000-000000000001"], "There is no device"),
+        (["--point", "00000000-0000-4000-8000-000000000001"], "No device is at the point"),
         (
             ["--older-than", "0d", "--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"],
             "--from must be before --to",

@@ -72,9 +72,9 @@ def test_it_shows_an_empty_queue(database_url: str) -> None:
         "ERROR            0",
         "PRUNED           0",
         "",
-        "last hour: 0 received, 0 done, 0 error; nothing waits",
+        "last hour: 0 received, 0 done, 0 error; nothing is waiting",
         "",
-        "no worker has anything, or has finished anything in the last hour",
+        "no worker has a chunk, or has finished one in the last hour",
     ]
     told = _look(database_url)
     assert told.pop("time").endswith("Z")
@@ -138,18 +138,18 @@ def test_it_tells_people_in_columns(busy: Service) -> None:
     assert _lines(busy.database_url) == [
         "STATUS      CHUNKS",
         "UPLOADED         0",
-        "QUEUED           5  oldest recorded 2026-01-28 10:04:00 UTC; longest here for 3 min",
-        "PROCESSING       2  oldest in work for 5 min",
+        "QUEUED           5  oldest recorded 2026-01-28 10:04:00 UTC; longest wait 3 min",
+        "PROCESSING       2  oldest in progress for 5 min",
         "DONE             1",
         "ERROR            1",
         "PRUNED           0",
         "",
-        "last hour: 9 received, 1 done, 1 error; at this rate 7 more wait every hour",
+        "last hour: 9 received, 1 done, 1 error; at this rate the queue grows by 7 an hour",
         "",
-        "WORKER       IN WORK  OLDEST  DONE/H  ERROR/H",
-        "asr-1              1   5 min       0        0",
-        "asr-2              0       -       1        1",
-        "(plain SQL)        1   5 min       0        0",
+        "WORKER       IN PROGRESS  OLDEST  DONE/H  ERROR/H",
+        "asr-1                  1   5 min       0        0",
+        "asr-2                  0       -       1        1",
+        "(plain SQL)            1   5 min       0        0",
     ]
 
 
@@ -182,16 +182,16 @@ def test_what_is_not_announced_yet_is_shown(database_url: str) -> None:
     assert told["states"] == NOTHING | {"UPLOADED": 3}
     assert 7200 <= told["waiting"]["UPLOADED"]["longest_seconds"] < 7300
     assert told["waiting"]["QUEUED"] == NEVER
-    assert _lines(database_url)[1].endswith("; longest here for 2 h")
+    assert _lines(database_url)[1].endswith("; longest wait 2 h")
 
 
 @pytest.mark.parametrize(
     ("waiting", "received", "done", "prospects"),
     [
-        (0, 0, 7, "nothing waits"),
-        (300, 5, 25, "at this rate nothing waits in 15 h"),
-        (1000, 3000, 1000, "at this rate 2,000 more wait every hour"),
-        (10, 0, 0, "at this rate as many go on waiting"),
+        (0, 0, 7, "nothing is waiting"),
+        (300, 5, 25, "at this rate the queue is empty in 15 h"),
+        (1000, 3000, 1000, "at this rate the queue grows by 2,000 an hour"),
+        (10, 0, 0, "at this rate the queue stays as long as it is"),
     ],
 )
 def test_it_says_where_the_queue_is_going(
@@ -261,7 +261,7 @@ def test_a_person_watches_until_ctrl_c(database_url: str) -> None:
     with _start_watching(database_url, stdout=theirs) as process:
         os.close(theirs)
         shown = ""
-        while shown.count("no worker has anything") < 2:
+        while shown.count("no worker has a chunk") < 2:
             shown += os.read(ours, 4096).decode()
         _insert(database_url, "QUEUED", 1234)
         while "1,234" not in shown:
@@ -310,14 +310,14 @@ def test_a_database_that_goes_ends_the_watching(database_url: str) -> None:
             eventually(lambda: connection.execute(end).fetchone() == (0,))
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert errors.startswith("Error: the database failed (DATABASE_URL): ")
+    assert errors.startswith("Error: The database failed (DATABASE_URL): ")
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--every", "5"], "--every goes with --watch"),
+        (["--every", "5"], "--every requires --watch"),
         (["--watch", "--every", "0"], "0 is not in the range 1<=x<=3600"),
         (["--watch", "--every", "nan"], "'nan' is not a valid integer"),
     ],

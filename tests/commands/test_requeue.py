@@ -275,7 +275,7 @@ def test_it_tells_what_it_would_do(emptied: Service, failed: list[str]) -> None:
     assert result.returncode == 1
     assert result.stdout.splitlines() == [
         "would requeue 1 chunk: 1 ERROR",
-        "would keep, because of its status, 2 chunks: 1 DONE, 1 QUEUED; see --status",
+        "would keep 2 chunks: 1 DONE, 1 QUEUED; see --status",
     ]
     assert "left 1 chunk whose file is missing" in result.stderr
     result = _requeue(emptied, "--all", "--dry-run", "--json", "--status", "DONE")
@@ -299,7 +299,7 @@ def test_what_another_session_holds_is_told_and_left(emptied: Service, failed: l
         assert (result.returncode, result.stdout[:17]) == (1, "requeued 3 chunks")
         assert result.stderr.splitlines() == [
             f"not requeued: {failed[2]}: another session is holding it",
-            "1 chunk held by others: run it again",
+            "1 chunk held by other sessions. Run it again",
         ]
         result = _requeue(emptied, failed[2], "--json")
         assert (result.returncode, json.loads(result.stdout)["held"]) == (1, [failed[2]])
@@ -413,20 +413,20 @@ def test_ctrl_c_tells_how_far_it_got(emptied: Service, recorder: Recorder) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say which: their ids, --device, --point, --from, --to, --error or --in-work-for; or"),
-        (["--status", "DONE"], "say which: their ids"),
-        ([UNKNOWN, "--all"], "give either ids or what to choose by, not both"),
-        ([UNKNOWN, "--error", "x"], "give either ids or what to choose by, not both"),
+        ([], "Say which chunks: ids, --device, --point, --from, --to, --error or --in-work-for;"),
+        (["--status", "DONE"], "Say which chunks: ids"),
+        ([UNKNOWN, "--all"], "Give either ids or options that select chunks, not both"),
+        ([UNKNOWN, "--error", "x"], "Give either ids or options that select chunks"),
         (["x"], "'x' is not a UUID"),
-        (["--device", UNKNOWN], f"there is no device {UNKNOWN}"),
-        (["--point", UNKNOWN], f"no device is at the point {UNKNOWN}"),
-        (["--from", "2026-01-28"], "is not a time with its offset"),
+        (["--device", UNKNOWN], f"There is no device {UNKNOWN}"),
+        (["--point", UNKNOWN], f"No device is at the point {UNKNOWN}"),
+        (["--from", "2026-01-28"], "is not a time with an offset from UTC"),
         (["--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"], "--from must be before"),
-        (["--error", ""], "must be printable, and not empty"),
-        (["--error", os.fsdecode(b"\xff")], "must be printable, and not empty"),
+        (["--error", ""], "must be printable and not empty"),
+        (["--error", os.fsdecode(b"\xff")], "must be printable and not empty"),
         (["--all", "--status", "PRUNED"], "'PRUNED' is not one of"),
-        (["--all", "--status", "QUEUED"], "what is QUEUED waits already: leave that --status out"),
-        (["--in-work-for", "2h"], "--in-work-for goes with --status PROCESSING alone"),
+        (["--all", "--status", "QUEUED"], "These chunks are already QUEUED; omit --status"),
+        (["--in-work-for", "2h"], "--in-work-for requires --status PROCESSING alone"),
         (["--in-work-for", "2", "--status", "PROCESSING"], "is not a duration"),
     ],
 )
@@ -441,13 +441,13 @@ def test_it_refuses_what_it_does_not_understand(
 def test_with_redis_what_is_uploaded_waits_already(emptied: Service) -> None:
     result = _requeue(emptied, "--all", "--status", "UPLOADED", **REDIS)
     assert result.returncode == 2
-    assert "what is UPLOADED waits already" in result.stderr
+    assert "These chunks are already UPLOADED" in result.stderr
 
 
 def test_without_a_database_it_says_so() -> None:
     result = flask_ingest("postgresql://nobody@127.0.0.1:1/none", "requeue", "--all")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: the database failed (DATABASE_URL): ")
+    assert result.stderr.startswith("Error: The database failed (DATABASE_URL): ")
 
 
 def test_what_is_counted_is_what_is_requeued() -> None:

@@ -273,7 +273,7 @@ def test_a_backup_with_missing_files_is_restored_as_it_was(
     told = make_backup(emptied, backup.parent, status=1)
     result = ingest(fresh, "restore", told["path"])
     assert result.returncode == 0
-    assert "1 rows have no file: flask ingest fsck --repair marks them" in result.stderr
+    assert "1 rows have no file: flask ingest fsck --repair marks them as ERROR" in result.stderr
     assert (fresh.storage / lost).exists()
 
 

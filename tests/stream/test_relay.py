@@ -549,7 +549,7 @@ def test_on_an_old_schema_one_pass_is_a_failure(
 
 def test_with_postgresql_as_the_queue_it_says_what_to_do(database_url: str) -> None:
     refusal = _refusal(database_url, NOWHERE, QUEUE_BACKEND="postgres")
-    assert "set it to redis" in refusal
+    assert "Set it to redis" in refusal
     assert "flask ingest requeue --all --status UPLOADED" in refusal
 
 
