@@ -1,15 +1,15 @@
-"""What operators get wrong, looked for on the machine itself: the checks behind
-`flask ingest doctor`. How the findings are shown is in `commands/doctor.py`.
+"""The checks behind `flask ingest doctor`: common mistakes, looked for on the machine itself.
+`commands/doctor.py` shows the findings.
 
     settings.py              faults, weak tokens, a .env that others can read
-    process.py               what a process gets from its environment: descriptors, a real fsync
-    storage.py, disk.py      the folder and a trial on it; the disk that it is on
+    process.py               the process's environment: descriptors, a real fsync
+    storage.py, disk.py      the folder, with a trial file in it; the disk below it
     database.py, server.py   the database as the service reaches it; PostgreSQL's own settings
-    queue.py                 Redis, where it keeps the stream, and the relay
+    queue.py                 Redis, if it keeps the stream, and the relay
     clock.py                 this machine's clock
-    findings.py              what a check says
+    findings.py              the result of a check
 
-Nothing is changed, and no check ends the others: what cannot be checked is a finding too.
+Checks change nothing, and none ends the others: a check that cannot run is a finding too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ __all__ = ["Finding", "Level", "diagnose"]
 
 
 def diagnose(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Every finding, as soon as it is made. What hangs on a faulty setting is left out."""
+    """Yield each finding as soon as it is made, without checks that depend on a faulty setting."""
     reading = read_settings(environ)
     yield from check_settings(reading)
     yield from check_process(reading, environ)

@@ -1,4 +1,4 @@
-"""This machine's clock, which dates the log, beside PostgreSQL's, which dates the rows."""
+"""This machine's clock, which dates the log, and PostgreSQL's, which dates the rows."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from ingest_api.doctor.findings import Finding, fail, ok, warn
 
-OLDEST_YEAR = 2026  # this service is no older
+OLDEST_YEAR = 2026  # the service did not exist before
 _CURE = "timedatectl set-ntp true"
 
 
@@ -17,9 +17,9 @@ def check_clock() -> Iterator[Finding]:
 
 
 def judge_date(now: datetime) -> Finding:
-    found = f"it is {now:%Y-%m-%d %H:%M} UTC"
+    found = f"says {now:%Y-%m-%d %H:%M} UTC"
     if now.year < OLDEST_YEAR:
-        return fail("clock", f"{found}, says this machine, which cannot be", _CURE)
+        return fail("clock", f"{found}, which cannot be right", _CURE)
     return ok("clock", found)
 
 
@@ -47,7 +47,7 @@ def _check_synchronization() -> Iterator[Finding]:
 
 
 def judge_synchronization(answer: str) -> Finding:
-    """By what timedatectl says of NTPSynchronized: yes, no, or nothing where systemd is not."""
+    """Judge timedatectl's NTPSynchronized: yes, no, or empty without systemd."""
     if answer == "no":
-        return warn("clock NTP", "this machine's clock is not kept right by NTP", _CURE)
-    return ok("clock NTP", "is synchronized" if answer == "yes" else "is not known here")
+        return warn("clock NTP", "this machine's clock is not synchronized by NTP", _CURE)
+    return ok("clock NTP", "is synchronized" if answer == "yes" else "is not known without systemd")

@@ -1,4 +1,4 @@
-"""The database as the service reaches it: does it answer, what is it set to, has it our schema."""
+"""The database as the service reaches it: whether it answers, its settings and its schema."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -16,7 +16,7 @@ from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 
 ANSWER_SECONDS = 5.0
-"""For all statements together: no upload would wait as long."""
+"""For all statements together. No upload would wait as long."""
 
 
 def check_database(reading: Reading) -> Iterator[Finding]:
@@ -34,13 +34,13 @@ def check_database(reading: Reading) -> Iterator[Finding]:
 
 
 def _granted(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a check, or that PostgreSQL refused it."""
+    """Yield the findings of a check, or that PostgreSQL refused it."""
     try:
         yield from check()
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        cure = "let the role in DATABASE_URL own the database's tables, or GRANT it the right"
+        cure = "make the role in DATABASE_URL the tables' owner, or GRANT it the right"
         yield fail(name, f"cannot be checked: {one_line(error)}", cure)
 
 
@@ -49,7 +49,7 @@ def _check_answer(connection: Connection) -> Iterator[Finding]:
     theirs = queries.server.get_server_clock(connection)
     took = datetime.now(UTC) - before
     yield ok("database", f"answers within {took.total_seconds() * 1000:.1f} ms")
-    # They looked at their clock about half a round trip after we had looked at ours.
+    # Their clock was read about half a round trip after ours.
     yield judge_difference(theirs - (before + took / 2))
 
 
@@ -73,7 +73,7 @@ def _check_schema(connection: Connection) -> Iterator[Finding]:
     except SchemaError as error:
         yield fail("database schema", error.message, error.advice)
     else:
-        yield ok("database schema", "is that of this version")
+        yield ok("database schema", "matches this version")
 
 
 def _check_indexes(connection: Connection) -> Iterator[Finding]:

@@ -1,20 +1,20 @@
-"""What a check says: one line of the doctor's report. What is checked is not known here."""
+"""The result of a check: one line of the doctor's report. Knows nothing of what is checked."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How much it matters."""
+    """How serious a finding is."""
 
     OK = "ok"
-    WARN = "warn"  # uploads are kept as promised; still, somebody should look
+    WARN = "warn"  # uploads are kept as promised, but somebody should act
     FAIL = "fail"  # uploads are refused, could be lost after a 200, or reach no worker
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, what was found, and what to do (empty: nothing)."""
+    """What was checked, what was found, and what to do about it (empty: nothing)."""
 
     name: str
     level: Level
@@ -35,6 +35,6 @@ def fail(name: str, message: str, advice: str) -> Finding:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, which libpq spreads over several lines."""
+    """Return an error's text, which libpq spreads over several lines, in one."""
     lines = (line.strip() for line in str(error).splitlines())
     return "; ".join(filter(None, lines)) or type(error).__name__

@@ -1,5 +1,5 @@
-"""What a process gets from its environment. The service may get something else from systemd: its
-unit counts, this shell is all that can be seen from here."""
+"""The process's environment, as this shell has it. Under systemd the unit's counts instead, which
+cannot be seen from here."""
 
 import resource
 from collections.abc import Iterator, Mapping
@@ -19,21 +19,21 @@ def _judge_preload(libraries: str) -> Finding:
     if "eatmydata" in libraries:
         return fail(
             "LD_PRELOAD",
-            "has eatmydata, with which fsync does nothing: a power cut loses uploads after a 200",
+            "loads eatmydata, so fsync does nothing: a power cut loses uploads after a 200",
             "unset LD_PRELOAD, and start the service without eatmydata",
         )
     return ok("LD_PRELOAD", "leaves fsync as it is")
 
 
 def _judge_descriptors(hard: int, threads: int) -> Finding:
-    """As deploy/gunicorn.conf.py counts: four for each thread and 100 for the process itself."""
+    """Judge as deploy/gunicorn.conf.py counts: four for each thread, 100 for the process itself."""
     needed = 4 * threads + 100
     if hard < needed:
         return warn(
             "open files",
-            f"a process may have {hard}; THREADS={threads} needs {needed}, so there would be fewer "
+            f"a process may have {hard}; THREADS={threads} needs {needed}, so it would use fewer "
             "threads",
-            f"raise it in the unit (LimitNOFILE={max(needed, 65536)}) or here (ulimit -Hn), or "
-            "lower THREADS",
+            f"raise the limit in the unit (LimitNOFILE={max(needed, 65536)}) or here (ulimit -Hn), "
+            "or lower THREADS",
         )
     return ok("open files", f"a process may have {hard}; THREADS={threads} needs {needed}")

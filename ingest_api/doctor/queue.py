@@ -1,4 +1,4 @@
-"""The queue: with Redis, the server that keeps the stream and the relay; without, that nothing
+"""The queue: with Redis, the server that keeps the stream and the relay; without, that no chunk
 waits for a relay."""
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def _check_redis(settings: Settings) -> Iterator[Finding]:
             length = client.xlen(STREAM)
     except StreamError as error:
         cure = "start Redis, or correct REDIS_URL; until then uploads get queued: false"
-        yield fail("Redis", f"is of no use: {error}", cure)
+        yield fail("Redis", f"is unusable: {error}", cure)
         return
     yield ok("Redis", "answers")
     yield judge_version(str(info.get("redis_version", "0")))
@@ -51,7 +51,7 @@ def _check_redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _count_uploaded(settings: Settings) -> UploadedCount | None:
-    """None when the database, which is another check's business, does not tell."""
+    """Return None if the database fails, which another check reports."""
     try:
         with closing(pool.connect(settings, seconds=ANSWER_SECONDS)) as connection:
             return queries.stream.count_uploaded(connection)
@@ -60,12 +60,10 @@ def _count_uploaded(settings: Settings) -> UploadedCount | None:
 
 
 def judge_version(version: str) -> Finding:
-    """Valkey says in `redis_version` which Redis it can stand in for."""
+    """Judge `redis_version`, in which Valkey names the Redis version that it is compatible with."""
     name, found = "Redis version", f"is {version}"
     if int(version.partition(".")[0]) < OLDEST_REDIS:
-        return warn(
-            name, f"{found}, with which nobody tried it", "use Redis 7 or Valkey 8 or newer"
-        )
+        return warn(name, f"{found}, which is untested", "use Redis 7 or Valkey 8 or newer")
     return ok(name, found)
 
 
@@ -77,13 +75,13 @@ def judge_memory(info: Mapping[str, Any]) -> Finding:
     if policy != "noeviction":
         return warn(
             name,
-            f"maxmemory-policy is {policy}: when memory is short the stream may be thrown away",
-            "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration file",
+            f"maxmemory-policy is {policy}: when memory is short the stream may be evicted",
+            "redis-cli CONFIG SET maxmemory-policy noeviction, also in the configuration file",
         )
     found = f"{int(info.get('used_memory', 0)) * 100 // limit} % of maxmemory are used"
     if int(info.get("used_memory", 0)) * 10 > limit * 9:
-        cure = "see whether the consumers keep up; raise maxmemory"
-        return warn(name, f"{found}; from 100 % on nothing is announced", cure)
+        cure = "check that the consumers keep up, or raise maxmemory"
+        return warn(name, f"{found}; at 100 % nothing is announced", cure)
     return ok(name, found)
 
 
@@ -92,9 +90,9 @@ def judge_persistence(info: Mapping[str, Any]) -> Finding:
     if not int(info.get("aof_enabled", 0)):
         return warn(
             name,
-            "appendonly is off: a restart loses the stream and the consumers' groups, and "
-            "everything unfinished is announced again",
-            "redis-cli CONFIG SET appendonly yes, and in its configuration file",
+            "appendonly is off: a restart loses the stream and its consumer groups, and "
+            "all unfinished chunks are announced again",
+            "redis-cli CONFIG SET appendonly yes, also in the configuration file",
         )
     return ok(name, "appendonly is on")
 
@@ -103,12 +101,12 @@ def judge_groups(groups: int, length: int) -> Finding:
     name, found = "Redis stream", f"{STREAM} has {length} entries and {groups} consumer groups"
     if length and not groups:
         cure = f"XGROUP CREATE {STREAM} workers 0, or set QUEUE_BACKEND=postgres"
-        return warn(name, f"{found}: without a group nothing is ever removed from it", cure)
+        return warn(name, f"{found}: without a group no entry is ever removed", cure)
     return ok(name, found)
 
 
 def judge_relay(uploaded: UploadedCount) -> Finding:
-    found = f"{uploaded.chunks} chunks are to be announced"
+    found = f"{uploaded.chunks} chunks are waiting to be announced"
     if uploaded.oldest_seconds > LATE_SECONDS:
         message = f"{found}, the oldest for {uploaded.oldest_seconds:.0f} s"
         return warn("relay", message, "start flask ingest relay; its log says what fails")
@@ -118,6 +116,6 @@ def judge_relay(uploaded: UploadedCount) -> Finding:
 def judge_left_over(uploaded: UploadedCount) -> Finding:
     name, found = "queue", f"{uploaded.chunks} chunks are UPLOADED"
     if uploaded.chunks:
-        message = f"{found}, to be announced in Redis, which QUEUE_BACKEND=postgres does not"
+        message = f"{found}: with QUEUE_BACKEND=postgres nothing announces or queues them"
         return warn(name, message, "flask ingest requeue --all --status UPLOADED")
     return ok(name, "no chunk waits for a relay")

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of itself, judged: no connection is needed here."""
+"""Judges what PostgreSQL reports of itself, without a connection."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,13 +9,13 @@ from ingest_api.doctor.findings import Finding, fail, ok, warn
 from ingest_api.models.server import ServerSetting, Session
 
 SPARE_CONNECTIONS = 5
-"""For commands, workers, and the person who looks what is wrong."""
+"""For commands, workers, and an operator who looks for a fault."""
 
 _RESERVED = ("superuser_reserved_connections", "reserved_connections")  # the second since 16
 
 
 def judge_version(number: int) -> Finding:
-    """`number` as in server_version_num: 150004 is 15.4."""
+    """Judge a server_version_num: 150004 is 15.4."""
     name, found = "PostgreSQL version", f"is {number // 10000}.{number % 10000}"
     if number // 10000 < OLDEST_POSTGRESQL:
         return fail(name, found, f"upgrade it to {OLDEST_POSTGRESQL} or newer")
@@ -23,7 +23,7 @@ def judge_version(number: int) -> Finding:
 
 
 def judge_durability(settings: Mapping[str, ServerSetting], session: Session) -> Iterator[Finding]:
-    """What a 200 promises hangs on these."""
+    """Judge the settings that the promise of a 200 depends on."""
     risks = {
         "fsync": "a power cut can destroy the whole database",
         "full_page_writes": "a power cut can destroy pages that were being written",
@@ -38,7 +38,7 @@ def judge_durability(settings: Mapping[str, ServerSetting], session: Session) ->
         else:
             yield ok(f"PostgreSQL {name}", f"is {value}")
     if settings["data_checksums"].value == "off":
-        yield ok("PostgreSQL checksums", "are off: damage by the disk may go unseen")
+        yield ok("PostgreSQL checksums", "are off: disk damage may go unnoticed")
     else:
         yield ok("PostgreSQL checksums", "are on")
 
@@ -46,7 +46,7 @@ def judge_durability(settings: Mapping[str, ServerSetting], session: Session) ->
 def judge_writable(settings: Mapping[str, ServerSetting], session: Session) -> Finding:
     name, read_only = "database writable", settings["default_transaction_read_only"]
     if session.in_recovery:
-        return fail(name, "no: this is a standby", "let DATABASE_URL name the primary server")
+        return fail(name, "no: this is a standby", "set DATABASE_URL to the primary server")
     if read_only.value == "on":
         return fail(name, f"no: {read_only.name} is on", _set(read_only, "off", session))
     return ok(name, "yes")
@@ -57,15 +57,15 @@ def judge_role(session: Session) -> Finding:
         return warn(
             "database role",
             f"{session.role} is a superuser: more than the service needs",
-            "let DATABASE_URL name an ordinary role that owns the database",
+            "set DATABASE_URL to an ordinary role that owns the database",
         )
-    return ok("database role", f"{session.role} is no superuser")
+    return ok("database role", f"{session.role} is not a superuser")
 
 
 def judge_connections(
     settings: Mapping[str, ServerSetting], session: Session, workers: int, pool_size: int
 ) -> Finding:
-    """Whether the pools of all workers fit, and somebody else besides."""
+    """Judge whether the pools of all server processes fit, with connections to spare."""
     name, needed = "database connections", workers * pool_size
     limit, source, cure = _tightest_limit(settings, session, needed)
     found = (
@@ -74,7 +74,7 @@ def judge_connections(
     )
     advice = f"lower WORKERS or DATABASE_POOL_SIZE, or: {cure}"
     if limit < needed:
-        return fail(name, f"{found}: uploads get 503 when it is busy", advice)
+        return fail(name, f"{found}: under load uploads get 503", advice)
     if limit - needed < SPARE_CONNECTIONS:
         return warn(name, f"{found}: that leaves {limit - needed} for all others", advice)
     return ok(name, found)
@@ -83,7 +83,7 @@ def judge_connections(
 def _tightest_limit(
     settings: Mapping[str, ServerSetting], session: Session, needed: int
 ) -> tuple[int, str, str]:
-    """The limit, where it comes from, and how to raise it."""
+    """Return the limit, where it comes from, and how to raise it."""
     enough = needed + 2 * SPARE_CONNECTIONS
     reserved = sum(int(settings[name].value) for name in _RESERVED if name in settings)
     limits = [
@@ -103,7 +103,7 @@ def _tightest_limit(
 
 
 def _set(setting: ServerSetting, value: str, session: Session) -> str:
-    """How to change a setting where it was made; see `source` in the manual's pg_settings."""
+    """Return how to change a setting where it was set; see `source` in the manual's pg_settings."""
     role, database = _quoted(session.role), _quoted(session.database)
     cures = {
         "client": f"remove {setting.name} from DATABASE_URL and PGOPTIONS",

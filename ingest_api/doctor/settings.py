@@ -1,4 +1,4 @@
-"""The settings: those that cannot be read, and those that can be and should not be so."""
+"""The settings: faulty ones, and valid ones that are unsafe."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ SHORTEST_TOKEN = 16  # as for a device's
 
 @dataclass(frozen=True)
 class Reading:
-    """The settings as far as they can be read, and what is wrong with the others, by name.
+    """The valid settings, and the faults of the others by name.
 
-    A faulty one has its default in `settings`, which says nothing: ask `lacks` first.
+    A faulty one has its default in `settings`, which means nothing: check `lacks` first.
     """
 
     settings: Settings
@@ -26,7 +26,7 @@ class Reading:
 
 
 def read_settings(environ: Mapping[str, str]) -> Reading:
-    """What a server would be given, and what would keep it from starting."""
+    """Return what a server would read, with the faults that would keep it from starting."""
     try:
         return Reading(Settings.from_environ(environ, serving=True), {})
     except SettingsError as error:
@@ -38,9 +38,9 @@ def read_settings(environ: Mapping[str, str]) -> Reading:
 def check_settings(reading: Reading) -> Iterator[Finding]:
     settings = reading.settings
     if not reading.faults:
-        yield ok("settings", "all can be read")
+        yield ok("settings", "all are valid")
     for name, fault in reading.faults.items():
-        advice = fault.advice or f"correct {name}; deploy/README.md says what it takes"
+        advice = fault.advice or f"correct {name}; see deploy/README.md"
         yield fail(name, fault.message, advice)
     if not reading.lacks("ADMIN_TOKEN"):
         yield _judge_token("ADMIN_TOKEN", settings.admin_token)
@@ -54,7 +54,7 @@ def check_settings(reading: Reading) -> Iterator[Finding]:
 def _judge_token(name: str, token: str) -> Finding:
     cure = f"set {name} to a secret: openssl rand -hex 24"
     if token == DEFAULT_ADMIN_TOKEN:
-        return warn(name, "is the published default, which every user of this machine knows", cure)
+        return warn(name, "is the published default, known to every user of this machine", cure)
     if len(token) < SHORTEST_TOKEN:
         return warn(name, f"has fewer than {SHORTEST_TOKEN} characters and can be guessed", cure)
     return ok(name, "is not the default, and long enough")
@@ -84,12 +84,12 @@ def _check_dotenv_file(path: Path) -> Iterator[Finding]:
     try:
         status = path.stat()
     except OSError:
-        return  # then no settings came from it
+        return  # no settings came from it
     yield judge_dotenv_file(status.st_mode & 0o777, ours=status.st_uid == os.geteuid())
 
 
 def judge_dotenv_file(mode: int, *, ours: bool) -> Finding:
-    """Who may read it besides its owner: nobody, or, where that is root, the service's group."""
+    """Judge who may read it besides its owner: nobody or, if that is root, the service's group."""
     if mode & (0o077 if ours else 0o037):
         return warn(".env", f"has mode {mode:o}: others can read it", "chmod 600 .env")
     return ok(".env", "is private")

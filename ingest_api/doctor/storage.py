@@ -1,5 +1,5 @@
-"""The folder AUDIO_STORAGE_DIR: whose it is, who may look into it, and whether a file can really
-be stored there, found out by storing one. The disk below it is for `disk.py`."""
+"""The folder AUDIO_STORAGE_DIR: its owner, its mode, and whether a file can really be stored there,
+which a trial file shows. `disk.py` checks the disk below it."""
 
 import errno
 import os
@@ -44,7 +44,9 @@ def check_storage(reading: Reading) -> Iterator[Finding]:
         cure = f"as the service's user: install -d -m 750 {_quoted(root)}; or correct {_NAME}"
         yield fail(_NAME, f"{root} does not exist", cure)
     except OSError as error:
-        yield fail(_NAME, f"cannot be checked: {one_line(error)}", f"mend that, or correct {_NAME}")
+        yield fail(
+            _NAME, f"cannot be checked: {one_line(error)}", f"repair that, or correct {_NAME}"
+        )
 
 
 def _judge_folder(root: Path, status: os.stat_result) -> Finding:
@@ -56,10 +58,10 @@ def _judge_folder(root: Path, status: os.stat_result) -> Finding:
 def _judge_owner(root: Path, status: os.stat_result) -> Finding:
     owner, me = _user_name(status.st_uid), _user_name(os.geteuid())
     if owner == me:
-        return ok("storage owner", f"is {owner}, who runs this")
+        return ok("storage owner", f"is {owner}, who runs this check")
     return warn(
         "storage owner",
-        f"is {owner}, but {me} runs this: the service may fare differently",
+        f"is {owner}, but {me} runs this check: the service may have other rights",
         f"run this as the service's user; if that is {me}: chown -R {me}: {_quoted(root)}",
     )
 
@@ -69,7 +71,7 @@ def _judge_mode(root: Path, status: os.stat_result) -> Finding:
     if mode & 0o006:
         return warn(
             "storage mode",
-            f"is {mode:o}: every user of this machine gets at the recordings",
+            f"is {mode:o}: every user of this machine can access the recordings",
             f"chmod 750 {_quoted(root)}",
         )
     return ok("storage mode", f"is {mode:o}: closed to others")
@@ -86,8 +88,8 @@ def _check_writing(settings: Settings) -> Iterator[Finding]:
 
 
 def _store_and_remove(root: Path) -> float:
-    """Do with one file what an upload does; the seconds that its fsync took."""
-    storage = DiskStorage(root)  # how much is free is another check's business
+    """Store a file as an upload does, and return the seconds that its fsync took."""
+    storage = DiskStorage(root)  # without a reserve: free space is another check
     file_path = f"{RECORDINGS}/.doctor-{token_hex(8)}"
     final = storage.root / file_path
     with _signals_kept_waiting(), _removed_afterwards(final), storage.spool() as file:
@@ -101,7 +103,7 @@ def _store_and_remove(root: Path) -> float:
 
 @contextmanager
 def _signals_kept_waiting() -> Iterator[None]:
-    """Who stops the doctor has to wait until it has tidied up."""
+    """Defer signals that would stop the doctor before it has cleaned up."""
     stopping = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
     try:
@@ -112,8 +114,8 @@ def _signals_kept_waiting() -> Iterator[None]:
 
 @contextmanager
 def _removed_afterwards(final: Path) -> Iterator[None]:
-    """Leave no file behind, and no folder that was not there before: one made by root would keep
-    the service out."""
+    """Leave no file behind, and no folder that was not there before: one created by root would lock
+    out the service."""
     made = [folder for folder in (final.parent, final.parents[1] / INCOMING) if not folder.exists()]
     try:
         yield
@@ -141,7 +143,7 @@ def judge_failure(error: IngestError, root: Path) -> Finding:
         errno.ENOSPC: "free some space",
         errno.EDQUOT: f"raise the disk quota of {me}",
     }
-    default = f"mend {root}; the kernel may say more: dmesg"
+    default = f"repair {root}; the kernel may say more: dmesg"
     return fail("storage write", f"failed: {error.cause}", cures.get(number or 0, default))
 
 
@@ -150,8 +152,8 @@ def judge_fsync(seconds: float) -> Finding:
     if seconds > SLOW_FSYNC_SECONDS:
         return warn(
             "storage fsync",
-            f"{found}: this disk is slow for fsync, and each upload waits for several",
-            "use an SSD; see what else keeps the disk busy: iostat -x 1",
+            f"{found}: fsync is slow on this disk, and each upload waits for several",
+            "use an SSD, or find out what else keeps the disk busy: iostat -x 1",
         )
     return ok("storage fsync", found)
 

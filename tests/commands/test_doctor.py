@@ -364,7 +364,7 @@ def test_two_file_systems_are_told(doctor: Doctor, memory: Path, name: str) -> N
 
 def test_a_storage_that_cannot_be_written_is_told(doctor: Doctor) -> None:
     (doctor.storage / ".incoming").touch()
-    doctor.report().assert_finds("storage write", "fail", "Not a directory", "mend")
+    doctor.report().assert_finds("storage write", "fail", "Not a directory", "repair")
     assert list(doctor.storage.iterdir()) == [doctor.storage / ".incoming"]
 
 
@@ -380,7 +380,7 @@ def test_space_is_measured_against_the_reserve(doctor: Doctor) -> None:
     status = os.statvfs(doctor.storage)
     reserve = status.f_bavail * status.f_frsize * 3 // 4
     report = doctor.report(MIN_FREE_BYTES=str(reserve))
-    report.assert_finds("storage space", "warn", "which is little", "enlarge the disk")
+    report.assert_finds("storage space", "warn", "which is low", "enlarge the disk")
 
 
 # The database

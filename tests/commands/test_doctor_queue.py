@@ -63,7 +63,7 @@ def test_a_redis_as_it_should_be(
     _assert_finds(found, "Redis memory", "ok", "% of maxmemory are used")
     _assert_finds(found, "Redis persistence", "ok", "appendonly is on")
     _assert_finds(found, "Redis stream", "ok", f"{STREAM} has 0 entries")
-    _assert_finds(found, "relay", "ok", "0 chunks are to be announced")
+    _assert_finds(found, "relay", "ok", "0 chunks are waiting to be announced")
     assert "queue" not in found
 
 
