@@ -1,2 +1,2 @@
-"""Backups: made, kept, removed and restored. How operators see them is in `commands/backup.py` and
-`commands/restore.py`."""
+"""Backups: made, kept, removed and restored. `commands/backup.py` and `commands/restore.py` show
+them to operators."""

@@ -1,8 +1,8 @@
 """Copies files from one tree to another, into a backup or out of it.
 
-A file is compared with what its row says of it while it is copied, synced under a temporary name,
-and only then given its own: whatever has its name is whole. What is not as its row says is told and
-not copied, so a damaged file never takes the place of a good one.
+Each file is compared with its row while it is copied, synced under a temporary name, and only then
+renamed: a file under its own name is whole. A file that differs from its row is reported and not
+copied, so a damaged file never replaces a good one.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ingest_api.storage.disk.temporary import FILE_MODE
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
 
-TEMPORARY = "copy-"  # how the names begin under which files are written
+TEMPORARY = "copy-"  # the prefix of temporary names
 THREADS = 4  # so that several files share a flush of the disk
 _BATCH = 256
 _PIECE = 1 << 18
@@ -31,11 +31,11 @@ _PIECE = 1 << 18
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The result for one file."""
 
     file: ListedFile
     copied: bool = False
-    fault: str | None = None  # why the target has it not
+    fault: str | None = None  # why the target lacks it
 
 
 class _Unreadable(Exception):
@@ -43,10 +43,10 @@ class _Unreadable(Exception):
 
 
 class Copy:
-    """From `source` to `target`, over temporary names in the folder `scratch` of the same disk.
+    """A copy from `source` to `target`, by way of the folder `scratch` on the target's disk.
 
-    A file that is there with the right size is left alone; with `thorough` only if its SHA-256 is
-    right as well. Modes are the umask's business.
+    A file that exists with the right size is left alone; with `thorough` only if its SHA-256 is
+    right as well. The umask decides the modes.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Copy:
         self._require_plain = lru_cache(maxsize=1024)(self._require_no_links)
 
     def all(self, files: Iterable[ListedFile]) -> Iterator[Outcome]:
-        """What became of each, in their order, while few of them are in memory. OSError when the
-        target's disk fails, StorageUnavailable when the source's does."""
+        """Yield each file's outcome, in order, with few of them in memory. Raise OSError if the
+        target's disk fails, StorageUnavailable if the source's does."""
         files = iter(files)
         with ThreadPoolExecutor(THREADS) as threads:
             try:
@@ -88,7 +88,7 @@ class Copy:
             return Outcome(file, fault=f"cannot be read: {error.cause}")
 
     def holds(self, file: ListedFile) -> bool:
-        """Whether the target has it, as it should be. ValueError when it leads out of the tree."""
+        """Return whether the target has it intact. Raise ValueError if it leads out of the tree."""
         path = self._place(file)
         status = self._target.status(file.path)
         if status is None or status.size != file.size or path.is_symlink():
@@ -110,15 +110,16 @@ class Copy:
     def _require_no_links(self, folder: str) -> None:
         if os.path.realpath(f"{self._root}/{folder}") != f"{self._root}/{folder}".rstrip("/"):
             raise BackupError(
-                f"{self._target.root / folder} is reached over a symbolic link. Nothing is written "
-                "there: put the folder itself in its place"
+                f"{self._target.root / folder} is reached through a symbolic link, so nothing is "
+                "written there",
+                "put the folder itself in its place",
             )
 
     def _copy(self, source: BinaryIO, file: ListedFile) -> Outcome:
         size = os.fstat(source.fileno()).st_size
         path, temporary = self._place(file), self._scratch / f"{TEMPORARY}{token_hex(8)}"
         try:
-            if size == file.size:  # else it may be of any size
+            if size == file.size:  # otherwise it may be huge
                 sha256, size = _write(source, temporary)
             if size != file.size:
                 return Outcome(file, fault=f"{size} bytes, not {file.size}")
@@ -133,7 +134,7 @@ class Copy:
 
 
 def _write(source: BinaryIO, path: Path) -> tuple[bytes, int]:
-    """The SHA-256 and the size of what was written, durably."""
+    """Write durably, and return the SHA-256 and the size of what was written."""
     digest = hashlib.sha256()
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, FILE_MODE)) as target:
         for piece in _pieces(source):

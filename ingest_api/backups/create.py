@@ -1,11 +1,12 @@
 """Makes a backup: a dump of the database, and every file that its rows promise.
 
-The dump and the list of the files are of one snapshot. The caller holds the lock of `DiskUpkeep`
-from before that till the files are copied, so no file can go in between. The files are immutable,
-named after what is in them and shared by all backups: only what the last one has not is copied.
+The dump and the list of files are of one snapshot. The caller holds the lock of `DiskUpkeep` from
+before the snapshot until the files are copied, so no file is removed in between. Files are
+immutable, named after their content and shared by all backups: only those that the last backup
+lacks are copied.
 
-While a snapshot lasts nothing that is deleted is cleared away, anywhere in the database, and the
-queue grows slower: it ends with the dump, before the first file is copied.
+While a snapshot lasts, vacuum cleans up nothing in the whole database, and the queue slows down. So
+the snapshot ends with the dump, before the first file is copied.
 """
 
 import os
@@ -48,9 +49,9 @@ from ingest_api.storage.disk.upkeep import DiskUpkeep
 
 
 class NewBackup:
-    """One that is being made in the folder `path`: `dump`, `count`, `copy`, `finish`, one by one.
+    """A backup in the making in the folder `path`: call `dump`, `count`, `copy`, `finish` in order.
 
-    With `full` no earlier backup is relied upon: every file that is there is read and compared.
+    With `full` no earlier backup is relied upon: every existing file is read and compared.
     """
 
     def __init__(self, folder: BackupFolder, path: Path, files: DiskUpkeep, *, full: bool) -> None:
@@ -67,7 +68,7 @@ class NewBackup:
         self._copy = Copy(files, folder.storage, path, thorough=full)
 
     def dump(self, connection: Connection, database_url: str) -> None:
-        """The database, and the list of the files, both as they are at one moment."""
+        """Dump the database and list its files, in one snapshot."""
         applied = queries.server.has_schema_migrations(connection)
         versions = queries.server.list_applied_migrations(connection) if applied else []
         self._database["migration"] = max((row.version for row in versions), default=0)
@@ -83,7 +84,7 @@ class NewBackup:
                 self.chunks = write_sorted(self._path / ROWS, lines)
 
     def count(self) -> tuple[int, int]:
-        """How many files are to be looked at, and how many bytes to be copied."""
+        """Return how many files to check and how many bytes to copy."""
         number = size = 0
         copy = Copy(self._files, self._folder.storage, self._path)
         for file in self._unknown(ROWS):
@@ -93,7 +94,7 @@ class NewBackup:
         return number, size
 
     def copy(self, progress: Callable[[int], None]) -> None:
-        """The files. What is not there, or not as its row says, is moved to the list `missing`."""
+        """Copy the files. Lost ones, and those unlike their row, move to the list `missing`."""
         (self._path / ROWS).rename(self._path / FILES)
         sync_path(self._path)
         faulty = self._path / MISSING
@@ -107,7 +108,7 @@ class NewBackup:
         whole.replace(self._path / FILES)
 
     def finish(self) -> tuple[Path, BackupSummary]:
-        """Where it is from now on, and what it says of itself."""
+        """Complete the backup, and return its final path and its summary."""
         number = size = 0
         for line in read_lines(self._path / FILES):
             number += 1
@@ -132,7 +133,7 @@ class NewBackup:
         return self._folder.finish(self._path), summary
 
     def _respelled(self, row: ListedFile) -> ListedFile:
-        """The path as this service spells it; one that leads elsewhere stays, and is missing."""
+        """Spell the path as this service does. One that leads elsewhere stays, and is missing."""
         with suppress(ValueError):
             return replace(row, path=self._files.canonical(row.path))
         return row
@@ -142,7 +143,7 @@ class NewBackup:
         return map(parse_line, without(read_lines(self._path / name), known))
 
     def _copy_all(self, progress: Callable[[int], None]) -> Iterator[bytes]:
-        """The lines of those that could not be, with the reason."""
+        """Copy, and yield the lines of files that could not be copied, with the reason."""
         for outcome in self._copy.all(self._unknown(FILES)):
             progress(1)
             if outcome.copied:

@@ -1,18 +1,18 @@
 """The folder that backups are made in, and what is in it.
 
-    .ingest-backup         made by --init: the right disk is mounted
+    .ingest-backup         made by --init: shows that the right disk is mounted
     storage/audio/...      every recording once, as in AUDIO_STORAGE_DIR, for all backups together
-    20260128T013000Z/      a complete backup, named after the moment (UTC) that it shows
-        database.dump      of pg_dump, format custom
-        files              which of the recordings are part of it; see `manifest.py`
-        missing            those that rows promise and that were not there, or not whole, and why
+    20260128T013000Z/      a complete backup, named after the time (UTC) of its snapshot
+        database.dump      from pg_dump, format custom
+        files              the recordings that are part of it; see `manifest.py`
+        missing            recordings that rows promise but that were lost or damaged, and why
         backup.json        a summary; see BackupSummary
         settings.env       if asked for
-    20260128T013000Z.partial/    one that is being made, was interrupted, or is being removed
+    20260128T013000Z.partial/    a backup that is being made, was interrupted, or is being removed
 
 A folder loses `.partial` when all that it names is durable, and gets it again before the first
-file is removed. What is to be copied is listed in it before, and what is to be removed until it is:
-so nothing is forgotten.
+file is removed. Files are listed in it before they are copied, and until they are removed: so none
+is forgotten.
 """
 
 import fcntl
@@ -40,11 +40,11 @@ ROWS = "rows"  # the list before the first file is copied
 SETTINGS = "settings.env"
 _TIME = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
-_MARKER_TEXT = "Backups of the ingest API. Without this file its disk is taken for not mounted.\n"
+_MARKER_TEXT = "Backups of the ingest API. Without this file the disk counts as not mounted.\n"
 
 
 class BackupFolder:
-    """BackupError when it cannot be used, and OSError when its disk fails."""
+    """A folder for backups. Raises BackupError if it is unusable, and OSError if its disk fails."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
@@ -56,42 +56,46 @@ class BackupFolder:
         if (self.root / MARKER).exists():
             return
         if found := [name for name in os.listdir(self.root) if name != "lost+found"]:  # noqa: PTH208
-            raise BackupError(f"{self.root} is not empty: it has {found[0]}. Take a new folder")
+            raise BackupError(f"{self.root} is not empty: it has {found[0]}", "use a new folder")
         (self.root / MARKER).write_text(_MARKER_TEXT)
         sync_path(self.root)
 
     def require_ready(self, audio_storage_dir: Path) -> None:
         storage = Path(os.path.realpath(audio_storage_dir))
         if self.root.is_relative_to(storage) or storage.is_relative_to(self.root):
-            raise BackupError(f"{self.root} and AUDIO_STORAGE_DIR, {storage}, must be apart")
+            raise BackupError(
+                f"{self.root} and AUDIO_STORAGE_DIR ({storage}) overlap",
+                "use separate folders",
+            )
         if not (self.root / MARKER).is_file():
             raise BackupError(
-                f"{self.root} is no folder for backups: there is no {MARKER} in it. Is its disk "
-                f"mounted? If it is new: flask ingest backup --init {self.root}"
+                f"{self.root} is not a folder for backups: it has no {MARKER}",
+                f"mount its disk or, if it is new, run: flask ingest backup --init {self.root}",
             )
 
     @contextmanager
     def locked(self, *, reading: bool = False) -> Iterator[None]:
-        """Nobody removes anything in it meanwhile; nor, unless for `reading`, reads it. The lock
-        ends with the process. Not on the folder itself: NFS locks for writing what is open so."""
+        """Keep others from removing anything in it and, unless `reading`, from reading it. The lock
+        ends with the process. It is on a file: NFS locks exclusively only what is open for writing.
+        """
         with (self.root / MARKER).open("rb" if reading else "rb+") as marker:
             try:
                 fcntl.flock(marker, (fcntl.LOCK_SH if reading else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BackupError(f"Another backup or restore is at work in {self.root}") from None
+                raise BackupError(f"Another backup or restore is running in {self.root}") from None
             yield
 
     def complete(self) -> list[Path]:
-        """The oldest first."""
+        """Return the complete backups, oldest first."""
         return [path for path in self._found() if path.name == path.stem]
 
     def partial(self) -> list[Path]:
-        """What was interrupted: the backup, or its removal."""
+        """Return the folders of interrupted backups and interrupted removals."""
         return [path for path in self._found() if path.name != path.stem]
 
     @contextmanager
     def new(self) -> Iterator[Path]:
-        """A backup to be filled and then finished; else the big parts of it are gone at the end."""
+        """Yield a folder to fill and finish. If it is not finished, its big parts are removed."""
         for left in self.partial():
             _strip(left)
         self.storage.root.mkdir(exist_ok=True)
@@ -103,14 +107,14 @@ class BackupFolder:
                 _strip(path)
 
     def finish(self, partial: Path) -> Path:
-        """From now on it is a backup."""
+        """Make it a complete backup, and return its final path."""
         self.sync()
         complete = partial.rename(partial.with_suffix(""))
         sync_path(self.root)
         return complete
 
     def sync(self) -> None:
-        """Return when all that was done on its disk would survive a power cut."""
+        """Return when everything written to its disk would survive a power cut."""
         sync_disk(self.root)
 
     def _found(self) -> list[Path]:
@@ -118,7 +122,7 @@ class BackupFolder:
         return sorted(path for path in paths if path.suffix in {"", PARTIAL} and path.is_dir())
 
     def make_partial(self) -> Path:
-        """A new one, empty."""
+        """Create and return a new, empty folder."""
         while True:
             complete = self.root / f"{datetime.now(UTC):{_TIME}}"
             path = complete.with_suffix(PARTIAL)
@@ -129,7 +133,7 @@ class BackupFolder:
 
 
 def sync_disk(folder: Path) -> None:
-    """Return when all that was done on this folder's disk would survive a power cut: syncfs(2)."""
+    """Return when everything written to the folder's disk would survive a power cut: syncfs(2)."""
     command = ["sync", "--file-system", str(folder)]
     run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if run.returncode:
@@ -137,20 +141,23 @@ def sync_disk(folder: Path) -> None:
 
 
 def require_room(folder: Path, size: int, reserve: int) -> None:
-    """BackupError unless `size` bytes can be written there and leave `reserve`."""
+    """Raise BackupError unless `size` bytes fit there and leave `reserve` bytes free."""
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if size + reserve > free:
         raise BackupError(
-            f"There is not enough room in {folder}: {megabytes(size)} are to be written and "
-            f"{megabytes(reserve)} to stay free (MIN_FREE_BYTES), {megabytes(free)} are free"
+            f"There is not enough space in {folder}: {megabytes(size)} are needed and "
+            f"{megabytes(reserve)} must stay free (MIN_FREE_BYTES), but {megabytes(free)} are free",
+            "free some space there, or use a bigger disk",
         )
 
 
 def require_backup(path: Path) -> BackupSummary:
-    """What a complete backup says of itself."""
+    """Return a complete backup's summary. Raise BackupError if there is none."""
     if path.suffix == PARTIAL or not (path / SUMMARY).is_file():
-        raise BackupError(f"{path} is no complete backup: flask ingest backups {path.parent}")
+        raise BackupError(
+            f"{path} is not a complete backup", f"list them: flask ingest backups {path.parent}"
+        )
     return read_summary(path)
 
 
@@ -162,11 +169,11 @@ def read_summary(path: Path) -> BackupSummary:
 
 
 def whole_list(path: Path) -> Path:
-    """A complete backup's list of files. BackupError when it is damaged: a file that were missed in
-    it would be taken for one that nobody needs."""
+    """Return the path of a complete backup's list of files. Raise BackupError if it is damaged: a
+    file that it fails to list would be removed as unneeded."""
     if sha256_of(path / FILES) != read_summary(path).list_sha256:
         raise BackupError(
-            f"{path / FILES} is damaged: remove that backup, and make one with --full"
+            f"{path / FILES} is damaged", "remove that backup, and make one with --full"
         )
     return path / FILES
 
@@ -176,12 +183,12 @@ def write_summary(path: Path, summary: BackupSummary) -> None:
 
 
 def time_of(path: Path) -> datetime:
-    """The moment that a backup shows."""
+    """Return the time of a backup's snapshot."""
     return datetime.strptime(path.stem, _TIME).replace(tzinfo=UTC)
 
 
 def _strip(partial: Path) -> None:
-    """Leave only the list of what it may have copied."""
+    """Remove all but the list of the files that it may have copied."""
     for path in partial.iterdir():
         if path.name != FILES:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

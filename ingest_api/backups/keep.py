@@ -1,7 +1,7 @@
-"""Removes old backups, and the files that only they have.
+"""Removes old backups, and the files that only they contain.
 
-Also what interrupted backups have copied and interrupted removals have left: so what retention, or
-a person's right to erasure, has removed from the service is gone when no kept backup is older.
+Files that interrupted backups and removals have left are removed as well. So what retention, or a
+person's right to erasure, has removed from the service is gone once no kept backup is older.
 """
 
 import os
@@ -32,8 +32,8 @@ class Removed:
 
 
 def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Removed:
-    """Keep that many, `newest` among them. With `full` look at every file that is there, and not
-    only at those that a list says may have to go."""
+    """Keep `number` backups, `newest` among them, and remove the others. With `full` consider every
+    file on the disk, not only those in the lists of backups that go."""
     others = [path for path in folder.complete() if path != newest]
     dropped = others[: max(0, len(others) + 1 - number)]
     kept = [whole_list(path) for path in [newest, *reversed(others[len(dropped) :])]]
@@ -41,13 +41,13 @@ def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Remo
         path.rename(path.with_suffix(PARTIAL))
     if full:
         list_everything(folder)
-    sync_path(folder.root)  # from here on nobody takes them for whole
+    sync_path(folder.root)  # from here on they no longer count as complete
     going = folder.partial()
     unwanted: Iterator[bytes] = merge(*map(read_paths, _lists(going)))
     for files in kept:
         unwanted = without(unwanted, read_paths(files))
     sizes = list(_remove(folder, unwanted))
-    folder.sync()  # the files are gone before what says that they should be
+    folder.sync()  # the files must be gone before the lists that name them
     for path in going:
         shutil.rmtree(path)
     sync_path(folder.root)
@@ -55,7 +55,7 @@ def keep(folder: BackupFolder, number: int, newest: Path, *, full: bool) -> Remo
 
 
 def list_everything(folder: BackupFolder) -> None:
-    """As if there were a backup of all the files that are there, and it had to go."""
+    """List every file on the disk, as if in a backup that is to be removed."""
     files = (ListedFile(path, 0, None) for path in _walk(folder.storage.root))
     write_sorted(folder.make_partial() / FILES, map(format_line, files))
 
@@ -71,7 +71,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _remove(folder: BackupFolder, paths: Iterator[bytes]) -> Iterator[int]:
-    """The size of each file that is gone. Folders that become empty go as well."""
+    """Remove the files, and folders that become empty. Yield the size of each removed file."""
     root = folder.storage.root
     last = root
     for path in map(unescape, paths):

@@ -1,8 +1,8 @@
 """The list of the files in a backup, one a line: path <tab> size <tab> SHA-256 in hex, if known.
 
-Sorted by their bytes, as `LC_ALL=C sort` does, so that lists of any length are compared line by
-line and never read as a whole. In a path a backslash, and what comes before the blank in ASCII, is
-written like `\\x5c`: so a line is one line, and the order of the lines is that of the paths.
+Lines are sorted by their bytes, as `LC_ALL=C sort` does, so that lists of any length are compared
+line by line and never read as a whole. In a path, backslashes and control characters are written
+like `\\x5c`: so a path is one line, and lines sort as their paths do.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ def format_line(file: ListedFile) -> bytes:
 
 
 def parse_line(line: bytes) -> ListedFile:
-    """BackupError for what is no such line."""
+    """Return the file that a line describes. Raise BackupError if the line is malformed."""
     try:
         path, size, sha256 = line.split(b"\t")
         return ListedFile(unescape(path), int(size), bytes.fromhex(sha256.decode()) or None)
     except ValueError:
-        raise BackupError(f"A list of files is damaged: this is no line of it: {line!r}") from None
+        raise BackupError(f"A list of files is damaged, at the line {line!r}") from None
 
 
 def escape(path: str) -> bytes:
@@ -43,24 +43,24 @@ def unescape(path: bytes) -> str:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """BackupError when they are not sorted: who compares lists relies on that."""
+    """Yield the lines. Raise BackupError if they are not sorted, which comparisons rely on."""
     before = b""
     with path.open("rb") as file:
         for line in file:
             if line < before:
-                raise BackupError(f"{path} is damaged, it is not sorted")
+                raise BackupError(f"{path} is damaged: it is not sorted")
             before = line
             yield line.removesuffix(b"\n")
 
 
 def read_paths(path: Path) -> Iterator[bytes]:
-    """Of a list; as they are written there."""
+    """Yield the paths in a list, still escaped."""
     for line in read_lines(path):
         yield line.partition(b"\t")[0]
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """How many it were."""
+    """Write the lines, and return their number."""
     number = 0
     with path.open("wb") as file:
         for line in lines:
@@ -70,8 +70,8 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
 
 
 def write_sorted(path: Path, lines: Iterable[bytes]) -> int:
-    """Each line once; how many lines it were before. The file is whole, and durable, or not there:
-    sort(1) does not need memory for it."""
+    """Write each line once, sorted, and return how many lines were given. The file is whole and
+    durable, or does not exist. sort(1) keeps it out of memory."""
     unsorted, result = path.with_suffix(".unsorted"), path.with_suffix(".sorted")
     number = write_lines(unsorted, lines)
     command = ["sort", "--unique", "--buffer-size=64M", f"--temporary-directory={path.parent}"]
@@ -92,7 +92,7 @@ def write_sorted(path: Path, lines: Iterable[bytes]) -> int:
 
 
 def without(lines: Iterable[bytes], others: Iterable[bytes]) -> Iterator[bytes]:
-    """What is among the first and not among the second; both are sorted."""
+    """Yield the lines that are not among the others; both are sorted."""
     others = iter(others)
     other = next(others, None)
     for line in lines:
@@ -103,6 +103,6 @@ def without(lines: Iterable[bytes], others: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def sha256_of(path: Path) -> str:
-    """In hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, pg_dump and pg_restore, as PATH has them."""
+"""PostgreSQL's own programs, pg_dump and pg_restore, as found in PATH."""
 
 import os
 import re
@@ -16,23 +16,23 @@ from ingest_api.backups.manifest import BackupError
 
 
 def require_program(name: str, server_version: int = 0) -> None:
-    """BackupError when it is not installed, or older than the server."""
+    """Raise BackupError if it is not installed, or older than the server."""
     server = server_version // 10000
     package = f"postgresql-client-{server}" if server else "postgresql-client"
     if not shutil.which(name):
-        raise BackupError(f"There is no {name}: apt install {package}")
+        raise BackupError(f"{name} is not installed", f"run: apt install {package}")
     told = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"\(PostgreSQL\) ([0-9]+)", told)
     if not found or int(found[1]) < server:
         raise BackupError(
-            f"PostgreSQL is of version {server}, and {name} says {told.strip()!r}: "
-            f"apt install {package}"
+            f"PostgreSQL has version {server}, but {name} says {told.strip()!r}",
+            f"run: apt install {package}",
         )
 
 
 @contextmanager
 def dumping(database_url: str, snapshot: str, target: Path) -> Iterator[None]:
-    """pg_dump at work beside the body; it is done at the end. BackupError with what it says."""
+    """Run pg_dump beside the body, until both are done. Raise BackupError with its message."""
     command = ["pg_dump", "--format=custom", "--no-password", f"--snapshot={snapshot}"]
     command += [f"--file={target}"]
     with TemporaryFile() as errors:
@@ -51,10 +51,10 @@ def dumping(database_url: str, snapshot: str, target: Path) -> Iterator[None]:
 
 
 def load(database_url: str, dump: Path) -> None:
-    """All of a dump, or nothing, into a database that is empty. BackupError as pg_restore says."""
+    """Load a whole dump into an empty database. Raise BackupError with pg_restore's message."""
     command = ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"]
     options = _options(database_url)
-    # The name must be given here, or nothing is restored; the rest is in the environment.
+    # Without the name here, nothing is restored; the rest is in the environment.
     command += ["--no-password", f"--dbname={make_conninfo(dbname=options.get('PGDATABASE'))}"]
     run = subprocess.run(
         [*command, str(dump)],
@@ -66,7 +66,9 @@ def load(database_url: str, dump: Path) -> None:
         check=False,
     )
     if run.returncode:
-        raise BackupError(f"pg_restore failed, the database is empty: {run.stderr.strip()}")
+        raise BackupError(
+            f"pg_restore failed, so the database is still empty: {run.stderr.strip()}"
+        )
 
 
 def _environment(database_url: str) -> dict[str, str]:
@@ -74,7 +76,7 @@ def _environment(database_url: str) -> dict[str, str]:
 
 
 def _options(database_url: str) -> dict[str, str]:
-    """A URL as variables for libpq: in the arguments all users would see the password."""
+    """Return a URL as variables for libpq: every user could see a password in the arguments."""
     return {
         option.envvar.decode(): option.val.decode()
         for option in Conninfo.parse(database_url.encode())

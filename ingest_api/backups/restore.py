@@ -1,7 +1,7 @@
-"""Puts a backup back: its files into AUDIO_STORAGE_DIR, and then the database, all at once.
+"""Restores a backup: its files into AUDIO_STORAGE_DIR, and then the database, all at once.
 
-The database comes last, so that no row ever points at a file that is not there, and what was
-interrupted can be run again. Files that are there and not of the backup are left alone.
+The database comes last, so that no row ever points at a file that is not there, and an interrupted
+restore can be run again. Existing files that are not in the backup are left alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ from ingest_api.storage.layout import INCOMING
 
 
 class Restore:
-    """Of one backup: `count`, `copy`, `load`, in this order. With `checksums` files that are there
-    already are read, and replaced if they are damaged; what is copied is compared anyway."""
+    """The restore of one backup: call `count`, `copy`, `load`, in this order. With `checksums`
+    existing files are read, and replaced if damaged; copied files are always compared."""
 
     def __init__(self, backup: Path, files: DiskUpkeep, *, checksums: bool) -> None:
         self.summary = require_backup(backup)
@@ -41,22 +41,23 @@ class Restore:
         self._checksums = checksums
 
     def require_known_schema(self) -> None:
-        """BackupError when a newer version has made the backup."""
+        """Raise BackupError if a newer version has made the backup."""
         made_by, known = self.summary.migration, migrations.available()[-1].version
         if made_by > known:
             raise BackupError(
                 f"The backup is of version {self.summary.version}, whose database has migration "
-                f"{made_by:04}; this version knows {known:04} as the last. Install that one first"
+                f"{made_by:04}; this version knows only those up to {known:04}",
+                "install that version first",
             )
 
     def require_whole(self) -> None:
-        """BackupError when what the backup says is damaged; its recordings are not looked at."""
+        """Raise BackupError if the list or the dump is damaged. The recordings are not read."""
         whole_list(self._backup)
         if sha256_of(self._backup / DUMP) != self.summary.dump_sha256:
-            raise BackupError(f"{self._backup / DUMP} is damaged: take another backup")
+            raise BackupError(f"{self._backup / DUMP} is damaged", "use another backup")
 
     def count(self) -> tuple[int, int]:
-        """How many files it has, and how many bytes are to be copied."""
+        """Return how many files it has, and how many bytes to copy."""
         copy = Copy(self._source, self._files, self._scratch)
         number = size = 0
         for file in self._listed():
@@ -66,7 +67,7 @@ class Restore:
         return number, size
 
     def copy(self, progress: Callable[[int], None]) -> Iterator[tuple[str, str]]:
-        """The files; yields the paths of those that could not be restored, and why."""
+        """Copy the files; yield the paths of those that could not be restored, and why."""
         self._scratch.mkdir(mode=FOLDER_MODE, exist_ok=True)
         for left in self._scratch.glob(f"{TEMPORARY}*"):
             left.unlink()
@@ -81,7 +82,7 @@ class Restore:
         sync_disk(self._files.root)
 
     def load(self, connection: Connection, database_url: str) -> None:
-        """The database. BackupError when it is not empty any more, or in use."""
+        """Load the database. Raise BackupError if it is no longer empty, or in use."""
         require_unused(connection)
         load(database_url, self._backup / DUMP)
 
@@ -90,17 +91,17 @@ class Restore:
 
 
 def require_unused(connection: Connection) -> None:
-    """BackupError unless the database is empty and nobody else is connected to it."""
+    """Raise BackupError unless the database is empty and nobody else is connected to it."""
     name = connection.info.dbname
     if found := queries.backups.list_relations(connection):
         few = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise BackupError(
-            f"The database {name} is not empty, it has {few}. To be restored into it must be new: "
-            f"dropdb {name} && createdb --owner={connection.info.user} --template=template0 "
-            f"--encoding=UTF8 {name}"
+            f"The database {name} is not empty: it has {few}",
+            f"create it anew: dropdb {name} && createdb --owner={connection.info.user} "
+            f"--template=template0 --encoding=UTF8 {name}",
         )
     if sessions := queries.backups.list_other_sessions(connection):
         raise BackupError(
-            f"Others are connected to the database {name}: {', '.join(sessions)}. Stop the "
-            "service, and the workers that use SQL, first"
+            f"Others are connected to the database {name}: {', '.join(sessions)}",
+            "stop the service, and the workers that use SQL, first",
         )

@@ -225,7 +225,7 @@ def test_nothing_is_written_or_removed_over_a_link_in_the_backups_folder(
     copy.parent.symlink_to(elsewhere)
     result = ingest(emptied, "backup", folder, "--full")
     assert result.returncode == 1
-    assert "is reached over a symbolic link" in result.stderr
+    assert "is reached through a symbolic link" in result.stderr
     emptied.forget_everything()
     make_backup(emptied, folder, "--keep", "1", "--force")
     assert len(list(elsewhere.iterdir())) == 1
@@ -293,7 +293,7 @@ def test_a_list_that_is_damaged_removes_nothing(
     (second / "files").write_text("".join(reversed(lines)))
     result = ingest(emptied, "backup", folder, "--keep", "3")
     assert result.returncode == 1
-    assert f"{second}/files is damaged: remove that backup" in result.stderr
+    assert f"{second}/files is damaged. Remove that backup" in result.stderr
     assert len(stored(folder / "storage")) == 3
     assert first.exists()
     shutil.rmtree(second)
@@ -378,7 +378,7 @@ def test_no_file_goes_while_a_backup_is_made(
         _go_on(process)
     assert pruned.returncode == second.returncode == 1
     assert "Another prune, fsck --repair or backup is running" in pruned.stderr
-    assert f"Another backup or restore is at work in {folder}" in second.stderr
+    assert f"Another backup or restore is running in {folder}" in second.stderr
     assert len(emptied.rows(recorder)) == 2
     assert len(assert_whole(folder)) == 1
 
@@ -403,8 +403,8 @@ def test_an_unmounted_disk_is_not_written_to(
     for place in (tmp_path / "nothing", tmp_path):
         result = ingest(emptied, "backup", place)
         assert result.returncode == 1
-        assert f"{place} is no folder for backups" in result.stderr
-        assert "Is its disk mounted?" in result.stderr
+        assert f"{place} is not a folder for backups" in result.stderr
+        assert "Mount its disk" in result.stderr
     assert not (tmp_path / "nothing").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letters").touch()
@@ -424,7 +424,7 @@ def test_it_must_be_apart_from_the_recordings(emptied: Service, recorder: Record
     for place in (inside, link, emptied.folder):
         result = ingest(emptied, "backup", place)
         assert result.returncode == 1
-        assert "must be apart" in result.stderr
+        assert "overlap" in result.stderr
     link.unlink()
 
 
@@ -486,10 +486,10 @@ def test_a_pg_dump_that_is_not_fit_is_told(
     _upload(emptied, recorder, b"1")
     (tmp_path / "none").mkdir()
     result = ingest(emptied, "backup", folder, PATH=str(tmp_path / "none"))
-    assert "There is no pg_dump: apt install postgresql-client-" in result.stderr
+    assert "pg_dump is not installed. Run: apt install postgresql-client-" in result.stderr
     old = _program(tmp_path / "old", "echo 'pg_dump (PostgreSQL) 9.6.1'")
     result = ingest(emptied, "backup", folder, PATH=old)
-    assert "pg_dump says 'pg_dump (PostgreSQL) 9.6.1': apt install" in result.stderr
+    assert "pg_dump says 'pg_dump (PostgreSQL) 9.6.1'. Run: apt install" in result.stderr
     text = "[ $1 = --version ] && echo 'pg_dump (PostgreSQL) 99' && exit; echo it broke >&2; exit 3"
     result = ingest(emptied, "backup", folder, PATH=_program(tmp_path / "bad", text))
     assert "pg_dump failed: it broke" in result.stderr
@@ -538,7 +538,7 @@ def test_a_backup_that_has_no_room_is_not_begun(
         )
         left = subprocess.check_output([*prefix, "ls", "-A", tmp_path / "disk"], text=True)
     assert result.returncode == reserve.returncode == 1
-    assert f"There is not enough room in {tmp_path}/disk: " in result.stderr
+    assert f"There is not enough space in {tmp_path}/disk: " in result.stderr
     assert "268.4 MB to stay free" in reserve.stderr
     assert "2" not in left  # but for the marker and an empty folder
 

@@ -181,7 +181,7 @@ def test_the_database_must_be_empty_and_nobody_elses(
     emptied: Service, backup: Path, fresh: Service
 ) -> None:
     told = _refused(emptied, backup)
-    assert "is not empty, it has audio_chunks, devices, pruned_chunks, ..." in told
+    assert "is not empty: it has audio_chunks, devices, pruned_chunks, ..." in told
     assert "createdb --owner=ingest --template=template0" in told
     with psycopg.connect(fresh.database_url, application_name="a worker"):
         told = _refused(fresh, backup)
@@ -195,7 +195,7 @@ def test_the_disk_must_be_there(backup: Path, fresh: Service) -> None:
     fresh.storage.rmdir()
     assert "Mount its disk" in _refused(fresh, backup)
     fresh.storage.mkdir()
-    assert "There is not enough room in" in _refused(
+    assert "There is not enough space in" in _refused(
         fresh, backup, MIN_FREE_BYTES="1000000000000000"
     )
     assert _is_empty(fresh.database_url)
@@ -205,7 +205,7 @@ def test_only_a_complete_backup_is_restored(backup: Path, fresh: Service) -> Non
     partial = backup.with_suffix(".partial")
     shutil.copytree(backup, partial)
     for path in (partial, backup.parent, backup.parent / "nothing", backup.parent / "storage"):
-        assert "is no complete backup" in _refused(fresh, path)
+        assert "is not a complete backup" in _refused(fresh, path)
     for name in ("database.dump", "files", "backup.json"):
         data = (backup / name).read_bytes()
         (backup / name).write_bytes(data[: len(data) // 2])
@@ -293,7 +293,7 @@ def test_a_hostile_list_leads_nowhere(backup: Path, fresh: Service) -> None:
 def test_nothing_is_written_over_a_link(backup: Path, fresh: Service, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (fresh.storage / "audio").symlink_to(tmp_path / "elsewhere")
-    assert "is reached over a symbolic link" in _refused(fresh, backup)
+    assert "is reached through a symbolic link" in _refused(fresh, backup)
     assert stored(tmp_path / "elsewhere") == set()
 
 
@@ -324,7 +324,7 @@ def test_the_scripts_say_what_they_do(name: str) -> None:
     if name == "restore":
         told = subprocess.run([script], capture_output=True, text=True)
         assert (told.returncode, told.stdout) == (2, "")
-        assert "say which backup: DIR/TIME" in told.stderr
+        assert "no backup: pass DIR/TIME" in told.stderr
 
 
 def test_a_backup_of_a_newer_version_is_refused_before_anything_is_done(
