@@ -1,5 +1,5 @@
-# What the scripts share: where things are, how they speak, how they change files.
-# shellcheck shell=bash disable=SC2034,SC2154  # names of those who source this, and theirs
+# Shared by the scripts: paths, messages, and how files are changed.
+# shellcheck shell=bash disable=SC2034,SC2154  # names shared with the sourcing scripts
 
 home=/opt/ingest-api
 settings_folder=/etc/ingest-api
@@ -10,34 +10,33 @@ drop_ins=$units_folder/ingest-.service.d
 site=/etc/nginx/sites-available/ingest-api.conf
 socket=/run/ingest-api/ingest-api.sock
 dry_run=""
-pending=$home/restart-pending  # a file that is there until the service was restarted
+pending=$home/restart-pending  # exists until the service has been restarted
 wrote=""
 
 say() { echo "==> $*"; }
 fail() { trap - ERR; echo "${0##*/}: $*" >&2; exit 1; }
 misused() { trap - ERR; echo "${0##*/}: $* (see --help)" >&2; exit 2; }
 
-# The value of an option: the argument behind it.
+# value_of OPTION VALUE...: prints the value of an option, which is the next argument.
 value_of() {
   [ -n "${2:-}" ] || misused "$1 needs a value"
   echo "$2"
 }
 
-# Everything that changes something goes through `run` or `put`, and so is only told with --dry-run.
+# Every change goes through `run` or `put`, which only print it with --dry-run.
 run() {
   if [ -n "$dry_run" ]; then echo "would run: $*"; return; fi
   "$@"
 }
 
-# put FILE MODE [OWNER:GROUP]: standard input becomes the file, at once and whole, or it fails and the file
-# is as it was: also on a full disk, and where errors are not looked at. `wrote` is empty when it was so
-# already.
+# put FILE MODE [OWNER:GROUP]: replaces the file with standard input, atomically. If that fails, the file is
+# as it was, even on a full disk and without `set -e`. `wrote` is empty if nothing had to change.
 put() {
   local file=$1 mode=$2 owner=${3:-root:root} new
   wrote=""
   new=$(cat; echo .)
   if [ "$new" = . ]; then
-    echo "${0##*/}: nothing is there to be written to $file" >&2
+    echo "${0##*/}: there is nothing to write to $file" >&2
     return 1
   fi
   if [ "$new" = "$(cat "$file" 2>/dev/null; echo .)" ]; then return; fi
@@ -53,24 +52,24 @@ put() {
   echo "wrote $file"
 }
 
-# As `put`, for what the service must be restarted for.
+# As `put`, for files that the service reads only when it starts.
 put_and_restart() {
   put "$@"
   if [ -n "$wrote" ] && [ -z "$dry_run" ]; then touch "$pending"; fi
 }
 
-# As `run`, and its output is only of interest when it fails.
+# As `run`, but prints the output only if the command fails.
 quietly() {
   if [ -n "$dry_run" ]; then echo "would run: $*"; return; fi
-  "$@" > "$work/output" 2>&1 || { cat "$work/output" >&2; fail "this failed: $*"; }
+  "$@" > "$work/output" 2>&1 || { cat "$work/output" >&2; fail "command failed: $*"; }
 }
 
-# The value of a setting in the settings file; empty when it is not set there.
+# setting NAME: prints its value in the settings file, or nothing if it is not set there.
 setting() { sed -n "s/^$1=//p" "$settings_file" 2>/dev/null | tail -n 1 || true; }
 
 require_root() {
   [ "$EUID" = 0 ] || fail "must be run as root: sudo $0"
-  [ -d /run/systemd/system ] || fail "systemd does not run here"
+  [ -d /run/systemd/system ] || fail "systemd is not running here"
 }
 
 require_alone() {
@@ -78,21 +77,21 @@ require_alone() {
   flock --nonblock 9 || fail "another install, restore or uninstall is running"
 }
 
-# A command as the service's user, with its settings and nothing of ours: an exported DATABASE_URL would
-# win over theirs.
+# as_service COMMAND...: runs it as the service's user, with its settings and without our environment: an
+# exported DATABASE_URL would override the settings.
 as_service() {
   (cd "$settings_folder" && exec env --ignore-environment PATH="$PATH" HOME="$state_folder" \
     PYTHONUTF8=1 runuser -u ingest -- env "$@")
 }
 
-# healthy URL [CURL OPTION...]: does it answer that uploads can be stored?
+# healthy URL [CURL OPTION...]: succeeds if the answer is that uploads can be stored.
 healthy() {
   local url=$1
   shift
   curl --silent --fail --noproxy '*' --max-time 5 "$@" "$url" >/dev/null
 }
 
-# within SECONDS COMMAND...: try until it succeeds.
+# within SECONDS COMMAND...: tries until it succeeds.
 within() {
   local end=$((SECONDS + $1))
   shift

@@ -1,9 +1,9 @@
-# nginx: the site, its certificate, and room for a fleet.
+# nginx: the site, its certificate, and enough connections for a fleet.
 # shellcheck shell=bash disable=SC2154  # names of common.sh and install
 
 tls=$settings_folder/tls
 reload=""
-last=$home/site.conf  # the site as it was installed: what differs from it is an operator's work
+last=$home/site.conf  # the site as it was installed: any difference is an operator's change
 enabled=/etc/nginx/sites-enabled
 
 install_site() {
@@ -13,24 +13,24 @@ install_site() {
     put "$settings_folder/internal-allow.conf" 0644 < "$deploy/nginx/internal-allow.conf"
   fi
   if [ ! -d /var/www/letsencrypt ]; then run mkdir --parents /var/www/letsencrypt; fi
-  make_room
+  raise_limits
   cp "$site" "$work/site.before" 2>/dev/null || true
   put_site
-  if [ -L "$enabled/default" ]; then run rm "$enabled/default"; fi  # it would answer for us
+  if [ -L "$enabled/default" ]; then run rm "$enabled/default"; fi  # it would answer in our place
   if [ -n "$dry_run" ]; then return; fi
   if ! nginx -t -q; then
     cp "$work/site.before" "$site" 2>/dev/null || rm -f "$enabled/ingest-api.conf"
-    fail "nginx does not take the new site; it goes on with what it had"
+    fail "nginx rejects the new site, and keeps the old one"
   fi
   if cmp --silent "$site" "$work/site.conf"; then put "$last" 0644 < "$work/site.conf"; fi
   systemctl enable --quiet nginx
-  # A reload closes connections that recorders keep: only when there is something new.
+  # A reload closes the connections that devices keep alive, so only if something has changed.
   if [ -n "$reload" ] || ! systemctl is-active --quiet nginx; then systemctl reload-or-restart nginx; fi
   within 10 healthy "https://$server_name/health" --insecure --resolve "$server_name:443:127.0.0.1" ||
     fail "the service is healthy, but not through nginx: see /var/log/nginx/error.log"
 }
 
-# One of its own, so that nginx can start. certbot's takes its place: see the guide.
+# Self-signed, so that nginx can start. certbot's replaces it: see README.md.
 make_certificate() {
   if [ -L "$tls/fullchain.pem" ]; then return; fi  # certbot's
   if [ -f "$tls/fullchain.pem" ] && ! is_outdated "$tls/fullchain.pem"; then return; fi
@@ -43,15 +43,15 @@ make_certificate() {
   reload=yes
 }
 
-# One of ours, signed by itself, for another name.
+# Whether a certificate is our self-signed one, but for another name.
 is_outdated() {
   if ! openssl verify -CAfile "$1" "$1" >/dev/null 2>&1; then return 1; fi
   ! openssl x509 -in "$1" -noout -ext subjectAltName | grep -qwF "$server_name"
 }
 
-# Every recorder keeps a connection; Debian's nginx takes 768 a worker. (worker_rlimit_nofile would need
-# a capability that virtual machines which are containers lack; systemd takes what it can get.)
-make_room() {
+# Every device keeps a connection; Debian's nginx allows 768 per process. (worker_rlimit_nofile needs a
+# capability that containers used as virtual machines lack; systemd takes what it can get.)
+raise_limits() {
   if grep -q '^\s*worker_connections 768;' /etc/nginx/nginx.conf 2>/dev/null; then
     run sed --in-place 's/^\(\s*\)worker_connections 768;/\1worker_connections 16384;/' \
       /etc/nginx/nginx.conf
@@ -67,14 +67,14 @@ END
   fi
 }
 
-# What an operator, or certbot, has changed in the site stays, and the new one is laid beside it.
+# Changes by an operator or certbot stay; the new site is put beside theirs.
 put_site() {
   local text=$work/site.conf
   site_text > "$text"
   if [ -f "$site" ] && ! cmp --silent "$site" "$last" && ! cmp --silent "$site" "$text"; then
     if cmp --silent "$text" "$last"; then return; fi
     put "$site.new" 0644 < "$text"
-    echo "$site was changed by hand and is left alone; the new one is $site.new"
+    echo "$site was changed by hand and is left alone; the new site is $site.new"
     return
   fi
   run rm -f "$site.new"

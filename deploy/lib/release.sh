@@ -1,23 +1,23 @@
-# A version of the service beside the one that serves: made, checked, tried, and only then switched
-# to. What fails before the switch leaves the old one alone; what fails after it brings it back.
+# Installs a version beside the one that serves, checks it, tries it, and only then switches to it. A
+# failure before the switch leaves the old version alone; one after it brings the old version back.
 # shellcheck shell=bash disable=SC2154  # names of common.sh and install
 
 begin() {
   work=$(mktemp -d)
   if [ ! -d "$home" ]; then run mkdir "$home"; fi
-  started=""   # what must be undone if anything fails from here on
+  started=""   # what to undo if anything fails from here on
   migrated="" restarted=""
   before=$(readlink "$home/current" || true)
-  release=""   # the new version; empty when that is what serves already
+  release=""   # the new version; empty if it serves already
   keep_units
   cp --archive "$settings_file" "$work/settings" 2>/dev/null || true
-  # Whoever presses Ctrl-C once more does not interrupt the way back.
+  # A second Ctrl-C does not interrupt undo.
   trap 'status=$?; trap "" HUP INT TERM; trap - ERR; set +e; undo "$status"; rm -rf "$work"
     exit "$((status > 2 ? 1 : status))"' EXIT
   trap 'exit 130' HUP INT TERM
 }
 
-# The wheel, in a venv of its own.
+# Installs the wheel into a venv of its own.
 make_release() {
   if [ -n "$dry_run" ]; then
     echo "would install: ${wheel:-a wheel of this checkout} below $home/releases"
@@ -29,7 +29,7 @@ make_release() {
   if [ "$(setting CORS_ENABLED)" = true ]; then extras="$extras,cors"; fi
   digest="$(sha256sum < "$wheel") $extras"
   if [ -z "$rebuild" ] && [ "$digest" = "$(cat "$home/current/wheel" 2>/dev/null)" ]; then
-    say "$before is this version already"
+    say "this version is installed already: $before"
     return
   fi
   release=releases/$(version_of "$wheel")-$(date --utc +%Y%m%dT%H%M%SZ)
@@ -43,8 +43,8 @@ make_release() {
 
 pip() { "$home/$release/bin/pip" --disable-pip-version-check "$@"; }
 
-# Always the same file for the same sources (and setuptools), so that it can be told whether it is
-# installed already.
+# Reproducible: the same sources (and setuptools) give the same file, which shows whether it is installed
+# already.
 build_wheel() {
   local source=$work/source
   say "wheel of this checkout"
@@ -82,7 +82,7 @@ install_release() {
   remove_old_releases
 }
 
-# check_release RELEASE: refuses a wrong setting before anything is migrated.
+# check_release RELEASE: rejects bad settings before anything is migrated.
 check_release() {
   local status=0
   as_service "$home/$1/bin/ingest-api" --check > "$work/check" 2>&1 || status=$?
@@ -101,13 +101,13 @@ check_release() {
   esac
 }
 
-# rehearse RELEASE: the new version, beside the old one, with the same settings and the same limits as a unit of ours
-# (systemd finds the hardening by the unit's name), until it says that it could store uploads.
+# rehearse RELEASE: runs the new version beside the old one, with the settings and limits of our units
+# (systemd finds the hardening by the unit's name), until it reports that it could store uploads.
 rehearse() {
   local port unit=ingest-api-rehearsal status=0 since=$EPOCHSECONDS
   port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   say "trial on port $port"
-  systemctl stop $unit 2>/dev/null || true  # of an install that was killed
+  systemctl stop $unit 2>/dev/null || true  # left by an install that was killed
   systemctl reset-failed $unit 2>/dev/null || true
   systemd-run --quiet --unit=$unit --service-type=notify --property=User=ingest \
     --property=EnvironmentFile="$settings_file" --property=LimitNOFILE=65536 \
@@ -119,7 +119,7 @@ rehearse() {
     curl --silent --max-time 5 "http://127.0.0.1:$port/health" >&2 || true
   fi
   systemctl stop $unit 2>/dev/null || true
-  [ $status = 0 ] || fail "$(basename "$1") does not work here"
+  [ $status = 0 ] || fail "$(basename "$1") failed its trial"
 }
 
 switch_to() {
@@ -134,16 +134,16 @@ restart() {
   if has_other_socket; then
     systemctl stop ingest-api.service ingest-api.socket 2>/dev/null || true
   fi
-  systemctl start ingest-api.socket || fail "ingest-api.socket: systemctl status ingest-api.socket"
+  systemctl start ingest-api.socket || fail "the socket does not start: systemctl status ingest-api.socket"
   if ! systemctl restart ingest-api.service || ! within 30 is_serving; then
     show_log ingest-api "$since"
     fail "the service is not healthy"
   fi
 }
 
-# show_log UNIT SINCE: why it does not work, most likely.
+# show_log UNIT SINCE: prints what most likely says why it fails.
 show_log() {
-  echo "what it said:" >&2
+  echo "its log:" >&2
   journalctl --sync
   journalctl --quiet --unit="$1" --since="@$2" --lines=40 --output=cat >&2
 }
@@ -154,7 +154,7 @@ has_other_socket() {
 
 is_serving() { healthy http://localhost/health --unix-socket "$socket"; }
 
-# Those that a return needs, and no more.
+# Keeps only those that a rollback needs.
 remove_old_releases() {
   local old
   find "$home/releases" -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | cut -d' ' -f2 |
@@ -163,11 +163,11 @@ remove_old_releases() {
     done
 }
 
-# undo STATUS: after a failure, everything as it was; but the database's schema goes only forward.
+# undo STATUS: puts everything back after a failure, except the database's schema, which only goes forward.
 undo() {
   if [ "$1" = 0 ] || [ -z "$started" ]; then return; fi
   systemctl stop ingest-api-rehearsal 2>/dev/null
-  if [ -n "$release" ] && [[ $started != *switch* ]]; then rm -rf "${home:?}/$release"; fi  # makes room
+  if [ -n "$release" ] && [[ $started != *switch* ]]; then rm -rf "${home:?}/$release"; fi  # frees space
   if [ -n "$before" ]; then
     restore_units
     restore_settings
@@ -178,7 +178,7 @@ undo() {
   if [ -z "$before" ]; then return; fi
   forbid_newer_schema
   if is_serving; then
-    echo "Not installed. ${before##*/} goes on." >&2
+    echo "Not installed. ${before##*/} keeps running." >&2
   else
     echo "Not installed, and ${before##*/} is not healthy either: journalctl -u ingest-api" >&2
   fi
@@ -211,7 +211,7 @@ switch_back() {
   within 30 is_serving
 }
 
-# The units as they are, for a return to the version before.
+# Copies the units as they are, for a rollback.
 keep_units() {
   mkdir "$work/units"
   find "$units_folder" -maxdepth 1 -name 'ingest-*' -exec cp --archive {} "$work/units" \;
@@ -227,15 +227,15 @@ restore_units() {
   systemctl daemon-reload
 }
 
-# The version before would refuse to start on a schema that the new one has migrated, also after a power
-# cut in the middle of this. Migrations only add, so that it can work with it.
+# The previous version would refuse to start on a schema that the new one has migrated, also after a power
+# cut in the middle of this. Migrations only add, so it can work with that schema.
 allow_newer_schema() {
   if [ "$(setting ALLOW_NEWER_SCHEMA)" = true ]; then return; fi
   put "$settings_file" 0640 root:ingest \
     < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
 }
 
-# As soon as the version that serves knows the schema.
+# Once the version that serves knows the schema.
 forbid_newer_schema() {
   if [ -z "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
   if as_service ALLOW_NEWER_SCHEMA=false "$home/current/bin/flask" ingest migrate --status \

@@ -1,4 +1,4 @@
-# What the service needs of the system: packages, user, settings, database, Redis, units.
+# Prepares the system for the service: packages, user, settings, database, Redis, units.
 # shellcheck shell=bash disable=SC2154  # names of common.sh and install
 
 require_system() {
@@ -26,7 +26,7 @@ install_packages() {
   fi
   if [ -n "$dry_run" ]; then return; fi
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "Python 3.11 or newer is needed, this is $(python3 --version)"
+    fail "Python 3.11 or newer is needed, but this is $(python3 --version)"
 }
 
 make_user() {
@@ -58,17 +58,17 @@ make_settings() {
   put /usr/local/bin/ingest 0755 < "$deploy/ingest"
 }
 
-# systemd and the commands read this file, each in its own way: only what both read alike may be in it.
+# systemd and the commands parse this file differently: it may contain only what both read alike.
 require_plain_settings() {
   local storage line
   line=$(wanted_settings | grep -nE -m 1 "^[^#].*([\"'\$\\]| #|"$'\r'")" || true)
-  [ -z "$line" ] || fail "$settings_file: without quotes, \$, \\ and comments behind values: ${line%%=*}"
+  [ -z "$line" ] || fail "$settings_file: use no quotes, \$, \\ or comments after a value: ${line%%=*}"
   storage=$(setting AUDIO_STORAGE_DIR)
   [[ ${storage:-$state_folder/audio} =~ ^$state_folder/[A-Za-z0-9._/-]+$ ]] ||
-    fail "AUDIO_STORAGE_DIR must be in $state_folder, which is what the units may write: mount the disk there"
+    fail "AUDIO_STORAGE_DIR must be in $state_folder, which the units may write: mount the disk there"
 }
 
-# What is there, or what a new machine gets, with what the options say instead of what it said.
+# Prints the present settings, or those of a new machine, as the options change them.
 wanted_settings() {
   local options=() option present
   present=$(cat "$settings_file" 2>/dev/null || new_settings)
@@ -78,7 +78,7 @@ wanted_settings() {
   if [ -n "$with_redis" ]; then
     options+=(QUEUE_BACKEND=redis "REDIS_URL=$redis_url")
   fi
-  # So that an upgrade, which is `deploy/install` alone, does not bring in what was not wanted.
+  # Remembered, so that an upgrade, a bare `deploy/install`, does not install what was not wanted.
   if [ -z "$nginx" ]; then options+=(NGINX=no); fi
   if [ -z "$postgres" ]; then options+=(POSTGRES=no); fi
   if [ -z "$postgres" ] && [ -n "${DATABASE_URL:-}" ]; then options+=("DATABASE_URL=$DATABASE_URL"); fi
@@ -96,23 +96,23 @@ new_settings() {
     url=$DATABASE_URL
   else
     port=$(as_postgres psql -Atc 'SHOW port' 2>/dev/null || echo 5432)
-    if [ "$port" != 5432 ]; then url="$url&port=$port"; fi  # as where there are several servers
+    if [ "$port" != 5432 ]; then url="$url&port=$port"; fi  # if there are several servers
   fi
   cat <<END
 # Settings of the ingest API: deploy/README.md, "Settings". After a change: systemctl restart ingest-api
-# NAME=value, without quotes, $, and comments behind a value. Only root and the service may read this.
+# NAME=value, without quotes, $, and comments after a value. Only root and the service may read this.
 DATABASE_URL=$url
 ADMIN_TOKEN=$(openssl rand -hex 24)
 INTERNAL_TOKEN=$(openssl rand -hex 24)
 AUDIO_STORAGE_DIR=$state_folder/audio
-# Recorders that send local time without its offset need this:
+# Devices that send local time without an offset need this:
 #NAIVE_TIMESTAMP_ZONE=Europe/Berlin
 END
 }
 
-# The role is the system user, who needs no password on the local socket ("peer").
+# The role is named after the system user, which needs no password on the local socket ("peer").
 make_database() {
-  if [ -n "$dry_run" ]; then echo "would make sure of: PostgreSQL's role and database ingest"; return; fi
+  if [ -n "$dry_run" ]; then echo "would ensure: PostgreSQL's role and database ingest"; return; fi
   systemctl start postgresql
   within 30 pg_isready --quiet || fail "PostgreSQL does not start: journalctl -u 'postgresql*'"
   if [ -z "$(as_postgres psql -Atc "SELECT 1 FROM pg_roles WHERE rolname = 'ingest'")" ]; then
@@ -127,7 +127,7 @@ make_database() {
 
 as_postgres() { (cd / && runuser -u postgres -- "$@"); }
 
-# So that a restart of Redis loses no consumer group, and a full one refuses instead of forgetting.
+# A restart of Redis must not lose consumer groups, and a full Redis must refuse instead of evicting.
 make_redis() {
   if [ -n "$dry_run" ] || ! [[ -n $with_redis && $redis_url == *@(127.0.0.1|localhost)* ]]; then return; fi
   systemctl enable --now --quiet redis-server
@@ -192,7 +192,7 @@ enable_units() {
   if [ -n "$restarted" ]; then run systemctl try-restart ingest-api-relay; fi
 }
 
-# enable_where UNIT SETTING: empty, and it is not wanted.
+# enable_where UNIT SETTING: enables the unit, or disables it if the setting is empty.
 enable_where() {
   if [ -n "$2" ]; then
     run systemctl enable --now --quiet "$1"

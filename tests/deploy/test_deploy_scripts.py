@@ -38,7 +38,7 @@ def test_every_script_tells_its_usage_to_anybody(name: str) -> None:
 def test_every_script_refuses_an_option_that_is_not_there(name: str) -> None:
     refused = _bash('"$0" --nothing', str(DEPLOY / name))
     assert refused.returncode == 2
-    assert refused.stderr == f"{name}: there is no option --nothing (see --help)\n"
+    assert refused.stderr == f"{name}: unknown option --nothing (see --help)\n"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -135,7 +135,7 @@ def _restore(
     return ran, log.read_text().splitlines() if log.exists() else []
 
 
-ALL_AS_IT_WAS = "Not restored; the database and the settings are as they were."
+ALL_AS_IT_WAS = "Not restored. The database and the settings are as they were."
 ASIDE = 'ALTER DATABASE "ingest" RENAME TO "ingest_before_NOW"'
 BACK = 'ALTER DATABASE "ingest_before_NOW" RENAME TO "ingest"'
 CREATEDB = "createdb --owner=ingest --template=template0 --encoding=UTF8 --locale=C.UTF-8 ingest"
@@ -154,7 +154,7 @@ def test_restore_replaces_what_it_cannot_look_into_only_when_told(
 ) -> None:
     known = {"exists": "1", "tables": "EXISTS (SELECT FROM public.devices)"} | rows
     ran, did = _restore(tmp_path, **known)
-    assert "cannot look into the database ingest: --replace puts it aside as it is" in ran.stderr
+    assert "cannot read the database ingest; --replace keeps it under another name" in ran.stderr
     assert did == []
     _, did = _restore(tmp_path, "--replace", **known)
     assert did == ["stop", ASIDE, CREATEDB, BACK, "start"]
@@ -162,7 +162,7 @@ def test_restore_replaces_what_it_cannot_look_into_only_when_told(
 
 def test_restore_refuses_a_database_that_has_rows(tmp_path: Path) -> None:
     ran, did = _restore(tmp_path, exists="1", tables="EXISTS (...)", rows="t")
-    assert "there is something in the database ingest: --replace" in ran.stderr
+    assert "the database ingest is not empty; --replace" in ran.stderr
     assert did == []
 
 
@@ -191,7 +191,7 @@ def test_restore_drops_what_it_put_aside_only_when_that_is_empty(
     ran = _bash(script, str(DEPLOY / "restore"), str(tmp_path), "nothing")
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "run").exists() == dropped
-    assert ("The database before is kept" in ran.stdout) != dropped
+    assert ("The previous database is kept" in ran.stdout) != dropped
 
 
 def test_restore_says_where_the_database_is_that_it_could_not_put_back(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_restore_says_where_the_database_is_that_it_could_not_put_back(tmp_path:
     ran = _bash(script, str(DEPLOY / "restore"), str(tmp_path), "rename")
     assert ran.returncode == 130
     assert (tmp_path / "run").read_text().splitlines() == ["dropdb --force ingest", BACK, "start"]
-    assert "not all could be put back" in ran.stderr
+    assert "not everything could be put back" in ran.stderr
     assert "ingest_before_NOW" in ran.stderr
 
 
