@@ -3,17 +3,17 @@
 Four floors. Each imports only from the floors below it; import-linter checks this (pyproject.toml).
 
     web/, commands/          faces: decode, call one use case, show the result
-    usecases/                what happens: no HTTP, no terminal
+    usecases/                the use cases: no HTTP, no terminal
       backups/, doctor/      two large subjects on the same floor
     database/, storage/,     resources: the outside world, each behind a small interface
       stream/
     models/, schemas/, and   ground: nouns and rules, no I/O
       errors, settings, ...
 
-Beside them: components.py builds resources and use cases from the settings, app.py hangs the faces
-on them, and server/ is gunicorn's side: processes and sockets.
+Beside them: components.py builds resources and use cases from the settings, app.py adds the HTTP
+face, and server/ is gunicorn's side: processes and sockets.
 
-To read it, begin with web/blueprints/chunks.py and follow an upload into usecases/uploads.py,
+Start reading at web/blueprints/chunks.py and follow an upload into usecases/uploads.py,
 storage/disk/storage.py and database/queries/chunks.py. ingest_api/README.md has the whole walk.
 """
 

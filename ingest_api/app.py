@@ -1,4 +1,4 @@
-"""Wiring only: which parts an application is made of."""
+"""Assembles the WSGI application from its parts; nothing else."""
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -12,13 +12,13 @@ from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The WSGI application; SettingsError when it must not be served as it is configured."""
+    """Return the WSGI application. SettingsError when its settings are unusable or unsafe."""
     settings = settings or Settings.from_environ(serving=True)
     app = Flask("ingest_api", static_folder=None)
     app.request_class = IngestRequest
     app.json = DefaultJSONProvider(app)
-    app.json.sort_keys = False  # as the contract shows them
-    app.url_map.merge_slashes = False  # a redirect is no success to an agent
+    app.json.sort_keys = False  # keep the order that the contract shows
+    app.url_map.merge_slashes = False  # agents take a redirect for a failure
     app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
     app.extensions[EXTENSION] = Components.build(settings)
     app.after_request(lambda response: current_request().discard_body_after(response))
@@ -35,6 +35,6 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _enable_cors(app: Flask, settings: Settings) -> None:
-    from flask_cors import CORS  # noqa: PLC0415  an extra; the settings know that it is there
+    from flask_cors import CORS  # noqa: PLC0415  an optional extra; checked with the settings
 
     CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID"])

@@ -1,4 +1,4 @@
-"""The parts of a process, built once from the settings: for the views, and for the commands."""
+"""Builds the parts of a process once, from the settings: for views and commands."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -19,7 +19,7 @@ EXTENSION = "ingest_api"
 
 @dataclass(frozen=True)
 class Components:
-    """Resources and use cases. Nothing is connected or touched before it is used."""
+    """Resources and use cases. Nothing is connected or touched before its first use."""
 
     settings: Settings
     database: Database

@@ -1,8 +1,8 @@
-"""How values are shown to people: sizes, lengths of time, and text from outside."""
+"""Formats values for people: sizes, durations, and text from outside."""
 
 
 def age(seconds: float) -> str:
-    """Return a length of time in the largest unit that it fills."""
+    """Return a duration in the largest unit that it fills."""
     whole = max(0, int(seconds))
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if whole >= length:
@@ -11,12 +11,12 @@ def age(seconds: float) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Return a number of bytes as `1,234.5 MB` (powers of ten)."""
+    """Return a size as `1,234.5 MB` (powers of ten)."""
     return f"{size / 1e6:,.1f} MB"
 
 
 def binary_size(count: float) -> str:
-    """Return a number of bytes in the largest binary unit that it fills, up to TiB."""
+    """Return a size in the largest binary unit that it fills, up to TiB."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -25,6 +25,6 @@ def binary_size(count: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text that a terminal can take, whatever bytes a file name or a client sent."""
+    """Return text that is safe on a terminal, whatever bytes a file name or a client sent."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

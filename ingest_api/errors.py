@@ -1,7 +1,7 @@
 """Every error the service can answer with: code, HTTP status and message, on one screen.
 
-Only the classes: `problems.py` turns them into HTTP answers. The codes and the messages are part
-of the contract (README, "Errors"): existing tooling looks for them.
+Classes only: `web/problems.py` turns them into HTTP answers. Codes and messages are part of the
+contract (ingest_api/web/README.md, "Errors"): existing tooling looks for them.
 """
 
 from http import HTTPStatus
@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 
 class OperatorError(Exception):
-    """A fault that an operator can put right: what is wrong, and advice on what to do about it.
+    """An error that an operator can fix: what is wrong, and advice on what to do.
 
-    `advice` begins in lower case and is empty where the message says it all.
+    `advice` begins in lower case; it is empty where the message suffices.
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
@@ -22,13 +22,13 @@ class OperatorError(Exception):
 class IngestError(Exception):
     """A request that cannot be served, and why.
 
-    `retryable` says whether the same request may succeed later without anybody changing anything.
-    `errors` maps field names to messages.
+    `retryable` says whether the same request may succeed later with nothing changed. `errors` maps
+    field names to messages.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     code: ClassVar[str] = "internal_error"
-    message: ClassVar[str] = "The server failed; the cause is in its log under this request_id"
+    message: ClassVar[str] = "Internal error; the log has the cause under this request_id"
     retryable: ClassVar[bool] = True
 
     def __init_subclass__(
@@ -46,7 +46,7 @@ class IngestError(Exception):
 
     @property
     def cause(self) -> str:
-        """For the log, never for the client: what made this error, else its detail."""
+        """Return the underlying error, else the detail: for the log, never for the client."""
         return str(self.__cause__ or self.detail)
 
 
@@ -75,9 +75,9 @@ class IdentityMismatch(IngestError, status=422, code="identity_mismatch",
 class InvalidInterval(IngestError, status=422, code="invalid_interval",
                       message="end_ts must be after start_ts"): ...
 class NaiveTimestamp(IngestError, status=422, code="naive_timestamp",
-                     message="A timestamp has no offset from UTC. Send one (a Z or +03:00 at its "
-                     "end), or have the operator set NAIVE_TIMESTAMP_ZONE to the zone that the "
-                     "recorders' clocks show"): ...
+                     message="A timestamp has no UTC offset. End it with one (such as Z or "
+                     "+03:00), or have the operator set NAIVE_TIMESTAMP_ZONE to the zone of the "
+                     "devices' clocks"): ...
 class ValidationFailed(IngestError, status=422, code="validation_error",
                        message="Some fields are missing or malformed"): ...
 class EmptyFile(IngestError, status=422, code="empty_file",
@@ -108,22 +108,22 @@ class ChunkNotFound(IngestError, status=404, code="chunk_not_found",
 class ChunkPruned(IngestError, status=410, code="chunk_pruned",
                   message="Retention has removed this chunk"): ...
 class ChunkFinished(IngestError, status=409, code="chunk_finished",
-                    message="Nothing is left to do for this chunk"): ...
+                    message="This chunk is already finished"): ...
 class ChunkInWork(IngestError, status=409, code="chunk_in_work", retryable=True,
-                  message="Another worker has this chunk"): ...
+                  message="Another worker holds the lease of this chunk"): ...
 class ChunkLocked(IngestError, status=503, code="chunk_locked", retryable=True,
-                  message="Another session is just changing this chunk; try again"): ...
+                  message="Another session is changing this chunk; try again"): ...
 class LeaseLost(IngestError, status=409, code="lease_lost",
                 message="The lease is lost"): ...
 class FileMissing(IngestError, status=500, code="file_missing",
-                  message="The chunk's file is missing; flask ingest fsck tells more"): ...
+                  message="The chunk's file is missing. Run flask ingest fsck for details"): ...
 class FileDamaged(IngestError, status=500, code="file_damaged",
-                  message="The chunk's file is damaged; flask ingest fsck tells more"): ...
+                  message="The chunk's file is damaged. Run flask ingest fsck for details"): ...
 
 class DatabaseUnavailable(IngestError, status=503, code="database_unavailable", retryable=True,
-                          message="The database cannot be reached; try again"): ...
+                          message="The database is unreachable; try again"): ...
 class StorageUnavailable(IngestError, status=503, code="storage_unavailable", retryable=True,
-                         message="The storage cannot be written; try again"): ...
+                         message="The storage is not writable; try again"): ...
 class StorageFull(IngestError, status=507, code="storage_full", retryable=True,
                   message="The storage is full; try again later"): ...
 
@@ -131,7 +131,7 @@ class StorageFull(IngestError, status=507, code="storage_full", retryable=True,
 def document(
     status: HTTPStatus, code: str, detail: str, *, retryable: bool, request_id: str
 ) -> dict[str, Any]:
-    """The members that every problem has."""
+    """Return the members that every problem has."""
     return {
         "type": "about:blank",
         "title": status.phrase,

@@ -1,7 +1,7 @@
-"""The steps of an upload, by name: where a crash leaves something else behind than before.
+"""The steps of an upload, by name. A crash leaves a different state behind after each.
 
-Each is announced as an audit event (`sys.audit`, PEP 578), which costs next to nothing while
-nobody listens. The tests listen, and kill the process there.
+Each is announced as an audit event (`sys.audit`, PEP 578), which costs next to nothing without a
+listener. The tests listen, and kill the process there.
 """
 
 import sys
@@ -11,17 +11,17 @@ EVENT = "ingest_api.step"
 
 
 class Failpoint(StrEnum):
-    """In the order in which an upload passes them."""
+    """A step; they are in the order of an upload."""
 
-    OPENED = "opened"  # the temporary file is there
-    WRITTEN = "written"  # and a piece of the recording in it
-    SYNCED = "synced"  # all of it, durably
-    FOLDER_MADE = "folder_made"  # one of those above, its name not yet durable
+    OPENED = "opened"  # the temporary file exists
+    WRITTEN = "written"  # it holds a piece of the recording
+    SYNCED = "synced"  # it holds all of it, durably
+    FOLDER_MADE = "folder_made"  # a folder for it exists, not yet durably
     LINKED = "linked"  # the file has its final name
-    FOLDER_SYNCED = "folder_synced"  # durably, and so have the folders
+    FOLDER_SYNCED = "folder_synced"  # that name and the folders are durable
     COMMITTED = "committed"  # its row is durable too
     CLEANED = "cleaned"  # the temporary name is gone
-    ANSWERING = "answering"  # nothing is left but to say so
+    ANSWERING = "answering"  # only the answer remains
 
 
 def reached(failpoint: Failpoint) -> None:

@@ -1,6 +1,6 @@
-"""How log lines look: JSON for programs, text for people, on standard error.
+"""Formats log lines on standard error: JSON for programs, text for people.
 
-LOG_FORMAT decides; without it, text where standard error is a terminal.
+LOG_FORMAT decides; without it, text if standard error is a terminal.
 """
 
 import logging
@@ -50,12 +50,12 @@ def _default_format() -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """One readable line a record: time (UTC), level, message, and the fields beside it."""
+    """Formats a record as one readable line: time (UTC), level, message, extra fields."""
 
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, with nothing in it that a terminal would obey; a traceback below it."""
+        """Return the line, and a traceback below it, with control characters escaped."""
         fields = {
             name: value
             for name, value in vars(record).items()
@@ -72,16 +72,16 @@ class TextFormatter(logging.Formatter):
 
 
 def _request(fields: dict[str, Any]) -> str:
-    """What a request's line says first; takes it out of `fields`."""
+    """Return the beginning of a request's line, and remove it from `fields`."""
     method, path, status, ms = (fields.pop(name, "") for name in ("method", "path", "status", "ms"))
     return f"{method} {path} {status} {ms} ms"
 
 
 class RequestIdFilter(logging.Filter):
-    """Adds `request_id` to what is logged while a request is served."""
+    """Adds `request_id` to records that are logged while a request is served."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
+        """Add the id, and let every record pass."""
         if has_request_context():
             record.request_id = g.get("request_id")
         return True

@@ -1,8 +1,8 @@
-"""What can be set from outside, and how it is read. Whether a setting works (the database, the
-folder) is for those who use it.
+"""The settings and how they are read. Whether one works (the database, the folder) is checked where
+it is used.
 
 Each setting is one environment variable named like its field in capitals. An empty value means
-the default. Secrets may instead be named by a file: `ADMIN_TOKEN_FILE=/run/secrets/admin`.
+the default. A secret may instead be read from a file: `ADMIN_TOKEN_FILE=/run/secrets/admin`.
 """
 
 import ipaddress
@@ -35,7 +35,7 @@ DEFAULT_ADMIN_TOKEN = "changeme-admin-token"  # noqa: S105  refused beyond loopb
 
 
 class Fault(NamedTuple):
-    """What is wrong with one setting, and what to do where that is not plain."""
+    """What is wrong with one setting, and what to do where that is not obvious."""
 
     message: str
     advice: str = ""  # begins in lower case
@@ -45,7 +45,7 @@ class Fault(NamedTuple):
 
 
 class SettingsError(OperatorError):
-    """Some settings are unusable: `faults` by the name of the variable."""
+    """Some settings are unusable. `faults` is by the name of the variable."""
 
     def __init__(self, faults: Mapping[str, Fault]) -> None:
         self.faults = faults
@@ -59,7 +59,7 @@ def _setting(default: str, parse: Callable[[str], Any], *, secret: bool = False)
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, checked. README.md says what each is for."""
+    """All settings, checked. deploy/README.md says what each is for."""
 
     database_url: str = _setting(
         "postgresql+asyncpg://ingest:ingest@localhost:5432/ingest", postgresql_url, secret=True
@@ -88,17 +88,16 @@ class Settings:
 
     @property
     def waiting_status(self) -> ChunkStatus:
-        """With which a chunk begins to wait for a worker: one that is to be announced in Redis is
-        not QUEUED before it was."""
+        """Return the status of a new or requeued chunk: with Redis QUEUED only once announced."""
         return ChunkStatus.UPLOADED if self.queue_backend == "redis" else ChunkStatus.QUEUED
 
     @classmethod
     def from_environ(
         cls, environ: Mapping[str, str] | None = None, *, serving: bool = False
     ) -> "Settings":
-        """Read every setting; SettingsError names all faults at once and no secret's value.
+        """Read every setting. SettingsError names all faults at once and no secret's value.
 
-        With `serving`, also refuse what is harmless to commands but not to a server.
+        With `serving`, also refuse values that are harmless to commands but not to a server.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -138,11 +137,11 @@ def _faults_in_serving(
 
 
 def _missing_extra(name: str) -> Fault:
-    return Fault(f"needs the extra `{name}`", f"pip install 'ingest-api[{name}]'")
+    return Fault(f"needs the extra `{name}`", f"run: pip install 'ingest-api[{name}]'")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""How the text of one setting is read. ValueError says what it must be."""
+"""Parsers for the text of one setting. ValueError says what it must be."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 QUEUE_BACKENDS = ("postgres", "redis")
 
 
-LOG_FORMATS = ("", "json", "text")  # "": by whether standard error is a terminal
+LOG_FORMATS = ("", "json", "text")  # "": text if standard error is a terminal
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -68,13 +68,13 @@ def directory(value: str) -> Path:
     try:
         return Path(value).expanduser().absolute()
     except RuntimeError:
-        raise ValueError("must be a folder; there is no such user") from None
+        raise ValueError("must be a folder of an existing user") from None
 
 
 def origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
     if not all(re.fullmatch(r"\*|https?://[0-9A-Za-z.:_\[\]-]+", origin) for origin in origins):
-        raise ValueError("must be origins such as https://shop.example, or *")
+        raise ValueError("must be origins such as https://app.example, or *")
     return origins
 
 
@@ -106,8 +106,11 @@ def queue_backend(value: str) -> str:
 
 
 def redis_url(value: str) -> str:
-    """Strict, because redis-py takes a part of the password for the port where / # or ? in it are
-    not escaped, and tells it; and a database that it cannot read for database 0."""
+    """Check that redis-py understands a URL, which it does not do itself.
+
+    It takes part of a password with an unescaped / # or ? for the port, and shows it in an error.
+    It takes a database that it cannot read for database 0.
+    """
     url = urlsplit(value)
     try:
         usable = bool(url.netloc or url.scheme == "unix") and url.port != 0

@@ -1,4 +1,4 @@
-"""Bearer tokens: their shape, how one is made, and what is kept of it."""
+"""Bearer tokens: their format, how one is generated, and how one is stored."""
 
 import hashlib
 import re
@@ -9,11 +9,13 @@ TOKEN_RULE = "must be 16 to 256 printable ASCII characters without spaces"  # no
 
 
 def generate_token() -> str:
-    """A new secret of 256 random bits, fit for an HTTP header and a YAML file."""
+    """Return a new secret of 256 random bits, fit for an HTTP header and a YAML file."""
     return secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """What the database keeps of a token: SHA-256, lower-case hex. No salt is needed for a
-    secret that nobody chose, and the hash must be found by an index."""
+    """Return the hash of a token as the database stores it: SHA-256, lower-case hex.
+
+    It has no salt: nobody chose the secret, and an index must find the hash.
+    """
     return hashlib.sha256(token.encode()).hexdigest()

@@ -620,6 +620,6 @@ def test_a_disk_that_goes_meanwhile_leaves_no_backup(
         _, told = process.communicate(timeout=30)
     away.rename(emptied.storage / "audio")
     assert process.returncode == 1
-    assert "The storage cannot be written" in told
+    assert "The storage is not writable" in told
     assert assert_whole(folder) == []
     make_backup(emptied, folder)
