@@ -1,4 +1,4 @@
-"""One log line a request, with the id that the request was given."""
+"""Gives each request an id and one log line."""
 
 import logging
 import re

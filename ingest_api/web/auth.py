@@ -1,4 +1,4 @@
-"""Who is asking, by the bearer token (RFC 6750). Reads headers only, so that a stranger is
+"""Authenticates the caller by bearer token (RFC 6750). Reads headers only, so that a stranger is
 refused before one byte of the body is read."""
 
 import hmac
@@ -23,7 +23,7 @@ from ingest_api.tokens import hash_token
 
 
 def authenticate_device() -> Device:
-    """The device whose token the request carries; its id goes into the log line."""
+    """Return the device whose token the request carries; put its id into the log line."""
     token_hash = hash_token(_bearer_token())
     with components().database.connection() as connection:
         device = queries.devices.find_device_by_token(connection, token_hash)
@@ -36,17 +36,17 @@ def authenticate_device() -> Device:
 
 
 def require_admin() -> None:
-    """For `before_request`: pass with ADMIN_TOKEN only."""
+    """Refuse a request without ADMIN_TOKEN; for `before_request`."""
     _require(components().settings.admin_token, InvalidAdminToken)
 
 
 def require_internal() -> None:
-    """For `before_request`: pass with INTERNAL_TOKEN only."""
+    """Refuse a request without INTERNAL_TOKEN; for `before_request`."""
     _require(components().settings.internal_token, InvalidInternalToken)
 
 
 def _require(expected: str, refusal: type[IngestError]) -> None:
-    if request.method == "OPTIONS":  # browsers send no token with it, and it shows nothing
+    if request.method == "OPTIONS":  # browsers send no token with it; it reveals nothing
         return
     if not expected:
         raise InternalNotConfigured

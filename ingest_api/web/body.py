@@ -1,6 +1,6 @@
-"""Reading a request's body: strictly, in bounded memory, and once.
+"""Reads a request's body: strictly, in bounded memory, and once.
 
-What is in it is not known here: the form of an upload is taken apart in multipart.py.
+Knows nothing of its content: multipart.py parses the form of an upload.
 """
 
 from contextlib import suppress
@@ -27,9 +27,9 @@ from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
 JSON_BYTES = 64 * 1024
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 15.0
-"""How much of a refused body is read on, if the limit is not more, so that a client that is still
-sending it gets to read the answer instead of a reset connection; and for how long, because it
-holds a thread."""
+"""How much of a refused body is still read (the body's limit if that is more), and for how long,
+because it holds a thread. A client that is still sending then gets the answer instead of a reset
+connection."""
 
 
 class BodyStream:
@@ -38,13 +38,16 @@ class BodyStream:
     def __init__(self, source: IO[bytes], *, expected: int | None, limit: int) -> None:
         self.received = 0
         self.ended = False
-        self.broken = False  # where the next request would begin is not known
+        self.broken = False  # the next request's beginning is unknown
         self._source = source
         self._expected = expected  # Content-Length; None with chunked coding
         self._limit = limit
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, b"" at the end. RequestTimeout, TruncatedBody, RequestTooLarge."""
+        """Return up to `size` bytes, b"" at the end.
+
+        RequestTimeout, TruncatedBody, RequestTooLarge.
+        """
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
         data = self._read(size)
@@ -58,7 +61,7 @@ class BodyStream:
         return data
 
     def discard(self) -> None:
-        """Read on and forget, within bounds; a client that has gone is no error here."""
+        """Read and drop the rest, within bounds. A client that has gone is no error here."""
         left = max(DISCARD_BYTES, self._limit)
         with suppress(RequestTimeout, TruncatedBody):
             while not self.ended and left > 0:
@@ -72,7 +75,7 @@ class BodyStream:
         except TimeoutError as error:
             self.ended = self.broken = True
             raise RequestTimeout from error
-        # gunicorn has a dozen exceptions for a bad chunk or a lost peer, of no common class.
+        # gunicorn has a dozen exceptions for a bad chunk or a lost peer, without a common class.
         except Exception as error:
             self.ended = self.broken = True
             raise TruncatedBody from error
@@ -83,7 +86,7 @@ class IngestRequest(Request):
 
     @cached_property
     def stream(self) -> BodyStream:  # type: ignore[override]
-        """Replaces werkzeug's, which makes a bad request of a stall (it should be a 408)."""
+        """Return the body. werkzeug's own stream reports a stall as 400 instead of 408."""
         return BodyStream(
             self.environ["wsgi.input"],
             expected=self.content_length,
@@ -91,8 +94,10 @@ class IngestRequest(Request):
         )
 
     def discard_body_after(self, response: Response) -> Response:
-        """A refused client may still be sending. Answer first, so that it can stop; then read
-        on. For `after_request`."""
+        """Have the rest of the body discarded after the answer; for `after_request`.
+
+        A refused client may still be sending. The answer comes first, so that it can stop.
+        """
         connection = connection_of(self.environ)
         if self.stream.broken and connection:
             connection.close_after_answer()
@@ -110,9 +115,9 @@ class IngestRequest(Request):
         """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
 
         FileTooLarge, UnsupportedMediaType, BadRequest, TruncatedBody, RequestTimeout,
-        ValidationFailed, and what `Incoming.write` raises.
+        ValidationFailed; errors of `Incoming.write`.
         """
-        # As much again for parts that a newer agent may send and this version ignores.
+        # The same again for parts that a newer agent may send and this version ignores.
         self.max_content_length = 2 * incoming.max_bytes + FORM_BYTES
         if (self.content_length or 0) > self.max_content_length:
             raise incoming.too_large()
@@ -128,17 +133,17 @@ class IngestRequest(Request):
 
 
 def _is_boundary(text: str) -> bool:
-    """RFC 2046, section 5.1.1."""
+    """Return whether a boundary is legal (RFC 2046, section 5.1.1)."""
     return 1 <= len(text) <= 70 and text.isascii() and text.isprintable()
 
 
 def current_request() -> IngestRequest:
-    """flask.request, as the class that `create_app` makes it."""
+    """Return flask.request, typed as the class that `create_app` sets."""
     return cast(IngestRequest, request)
 
 
 def json_body() -> Any:
-    """The body as JSON. UnsupportedMediaType, BadRequest, and what `BodyStream.read` raises."""
+    """Return the body as JSON. UnsupportedMediaType, BadRequest; errors of `BodyStream.read`."""
     try:
         return request.get_json()
     except UnsupportedJson:

@@ -1,7 +1,7 @@
-"""A file as an answer: whole, a range of it, or that the client has it already (RFC 9110, sections
-13 and 14). Which file it is, and who may have it, is not known here.
+"""Answers with a file: whole, a range of it, or as unchanged (RFC 9110, sections 13 and 14). Knows
+neither which file it is nor who may read it.
 
-werkzeug's own conditional answers look at the range first, and at some conditions not at all.
+werkzeug's own conditional answers check the range first, and some conditions not at all.
 """
 
 from contextlib import suppress
@@ -15,16 +15,16 @@ from werkzeug.http import parse_date, parse_range_header, unquote_etag
 from werkzeug.wsgi import wrap_file
 
 Range = tuple[int, int]
-"""From the first byte up to, and without, the last."""
+"""The first byte, and the one after the last."""
 
 
 def file_response(
     file: BinaryIO, *, size: int, written_at: float, etag: str | None, mimetype: str
 ) -> Response:
-    """The answer, which closes the file. It goes from the disk to the socket by sendfile(2) with a
-    server that can. `written_at` is Unix time.
+    """Return the answer, which closes the file. A server that can sends it by sendfile(2).
 
-    PreconditionFailed, RequestedRangeNotSatisfiable; then the file is closed too.
+    `written_at` is Unix time. PreconditionFailed, RequestedRangeNotSatisfiable: then the file is
+    closed too.
     """
     modified = datetime.fromtimestamp(int(written_at), UTC)
     try:
@@ -53,7 +53,7 @@ def file_response(
 
 
 def _is_unchanged(etag: str | None, modified: datetime) -> bool:
-    """Whether the client has it already. PreconditionFailed. (In the order of section 13.2.2.)"""
+    """Return whether the client has this version, by section 13.2.2. PreconditionFailed."""
     if "If-Match" in request.headers:
         if not _matches(request.if_match, etag, weak=False):
             raise PreconditionFailed
@@ -66,7 +66,7 @@ def _is_unchanged(etag: str | None, modified: datetime) -> bool:
 
 
 def _range(size: int, etag: str | None, modified: datetime) -> Range | None:
-    """The one range that is asked for; None where there is none, or where it is to be ignored.
+    """Return the requested range; None if there is not exactly one, or it must be ignored.
     RequestedRangeNotSatisfiable."""
     if request.method != "GET" or not _is_for_this(etag, modified):
         return None
@@ -74,7 +74,7 @@ def _range(size: int, etag: str | None, modified: datetime) -> Range | None:
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
         return None
     [(start, end)] = wanted.ranges
-    if start < 0:  # the last so many
+    if start < 0:  # counted from the end
         start = max(0, size + start)
     end = size if end is None else min(end, size)
     if start >= end:
@@ -83,7 +83,7 @@ def _range(size: int, etag: str | None, modified: datetime) -> Range | None:
 
 
 def _is_for_this(etag: str | None, modified: datetime) -> bool:
-    """Whether If-Range, if it is there, names exactly this file (section 13.1.5)."""
+    """Return whether If-Range, if present, names exactly this file (section 13.1.5)."""
     condition = request.headers.get("If-Range")
     if condition is None:
         return True
@@ -100,7 +100,7 @@ def _matches(tags: ETags, etag: str | None, *, weak: bool) -> bool:
 
 
 def _date(header: str) -> datetime | None:
-    """None when it is missing, or is no date: then it is ignored."""
-    with suppress(OverflowError):  # of years that no calendar has
+    """Return the date in a header, or None: a missing or malformed one is ignored."""
+    with suppress(OverflowError):  # years beyond those of datetime
         return parse_date(request.headers.get(header))
     return None

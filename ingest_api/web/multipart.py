@@ -1,5 +1,5 @@
-"""The form of an upload, taken apart as it arrives: werkzeug's decoder tells what is what, this
-module decides where it goes and what is too much. Nothing here knows what the fields mean.
+"""Parses the form of an upload as it arrives: werkzeug's decoder yields events, this module decides
+where their data goes and enforces the limits. Knows nothing of the fields' meaning.
 """
 
 import re
@@ -22,12 +22,12 @@ from ingest_api.errors import BadRequest, ValidationFailed
 
 CHUNK_FILE = "chunk_file"
 READ_BYTES = 64 * 1024
-"""Read at a time. Each connection holds it several times: 0.5 MiB in all, and 1.3 MiB with four
-times as much, which is no faster."""
+"""Bytes per read. A connection holds several such pieces: 0.5 MiB in all. Four times as much would
+need 1.3 MiB and is no faster."""
 
 FORM_BYTES = 1024 * 1024
-"""What the fields may hold together. The decoder buffers up to one READ_BYTES of file as well, and
-this is its limit too, so it must stay well above that."""
+"""The most that the fields may hold together. It also limits the decoder's buffer, which has up to
+READ_BYTES of the file as well: keep it well above that."""
 
 HEAD_BYTES = 16 * 1024
 FORM_PARTS = 100
@@ -36,10 +36,10 @@ FORM_PARTS = 100
 def read_form(
     read: Callable[[int], bytes], boundary: str, write: Callable[[bytes], object]
 ) -> "MultiDict[str, str]":
-    """Hand the part `chunk_file` to `write`, piece by piece; return the fields. `read` is given how
-    much it may return, and returns b"" at the end.
+    """Pass the part `chunk_file` to `write`, piece by piece; return the fields.
 
-    BadRequest, ValidationFailed, and what `read` and `write` raise.
+    `read` takes the most bytes to return, and returns b"" at the end. BadRequest, ValidationFailed;
+    errors of `read` and `write`.
     """
     form = _Form(write)
     try:
@@ -52,7 +52,7 @@ def read_form(
         decoder.receive_data(None)
         form.receive(decoder)
     except RequestEntityTooLarge:
-        raise BadRequest("The form has too many parts, or too much beside the file") from None
+        raise BadRequest("The form has too many parts, or too much data beside the file") from None
     except ValueError:
         raise BadRequest("The body is not well-formed multipart/form-data") from None
     form.require_file()
@@ -60,19 +60,19 @@ def read_form(
 
 
 class _Form:
-    """What came so far."""
+    """The form as received so far."""
 
     def __init__(self, write_file: Callable[[bytes], object]) -> None:
         self.fields: list[tuple[str, str]] = []
         self._write_file = write_file
         self._has_file = False
-        self._name: str | None = None  # of the field that is arriving
+        self._name: str | None = None  # of the current field
         self._value = b""
         self._write: Callable[[bytes], object] = _forget
         self._field_bytes = 0
 
     def receive(self, decoder: MultipartDecoder) -> None:
-        """Take all that the decoder has."""
+        """Take every event that the decoder has ready."""
         while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
             self._take(event)
 
@@ -100,7 +100,7 @@ class _Form:
         self._value += data
 
     def _open(self, event: File) -> Callable[[bytes], object]:
-        """Where a file goes."""
+        """Return the function that takes the data of a file part."""
         if event.name != CHUNK_FILE:
             return _forget
         if self._has_file:
@@ -110,35 +110,35 @@ class _Form:
             )
         encoding = event.headers.get("Content-Transfer-Encoding", "binary").lower()
         if encoding not in {"binary", "8bit", "7bit"}:  # RFC 7578, section 4.7
-            raise BadRequest("The file must be sent as it is, not in a transfer encoding")
+            raise BadRequest("The file must be sent without a transfer encoding")
         self._has_file = True
         return self._write_file
 
 
 def _forget(data: bytes) -> None:
-    """For a file that nobody asked for."""
+    """Drop the data of an unknown file."""
 
 
 class _Decoder(MultipartDecoder):
-    """werkzeug's, with delimiters as RFC 2046 has them: after CRLF.
+    """werkzeug's decoder, with delimiters as in RFC 2046: only after CRLF.
 
-    werkzeug also takes a bare CR or LF before one, and looks at each byte of a file for it, with a
-    regular expression that it makes for each boundary. To look for the delimiter itself saves a
+    werkzeug also accepts a bare CR or LF before one. It searches every byte of a file for that,
+    with a regular expression compiled for each boundary. Searching for the delimiter itself saves a
     third of the processor time of an upload.
     """
 
-    _END = re.compile(rb"--|[ \t]*\r\n")  # what follows a delimiter; `--`: the last one
-    _BEGUN = re.compile(rb"-?|[ \t]*\r?")  # as much of it as has arrived, at most
+    _END = re.compile(rb"--|[ \t]*\r\n")  # follows a delimiter; `--`: the last one
+    _BEGUN = re.compile(rb"-?|[ \t]*\r?")  # a beginning of that; the rest has not arrived
 
     def __init__(self, boundary: bytes) -> None:
-        # Its regular expressions, none of which is used, are made for no boundary, and so once.
+        # Its regular expressions are unused; for an empty boundary they are compiled only once.
         super().__init__(b"", max_form_memory_size=FORM_BYTES, max_parts=FORM_PARTS)
         self.boundary = boundary
         self.state = State.PART
         self._delimiter = b"\r\n--" + boundary
 
     def open(self, data: bytes) -> None:
-        """Receive the beginning of the body. ValueError when it is not the first delimiter."""
+        """Receive the beginning of the body. ValueError unless it is the first delimiter."""
         opening = b"--%b\r\n" % self.boundary
         begin = 2 if data.startswith(b"\r\n") else 0
         if not data.startswith(opening, begin):
@@ -147,14 +147,14 @@ class _Decoder(MultipartDecoder):
         del self.buffer[: begin + len(opening)]
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
-        """To take a head of a megabyte apart takes a quarter of a second."""
+        """Refuse a large head: parsing a megabyte takes a quarter of a second."""
         if len(data) > HEAD_BYTES:
             raise RequestEntityTooLarge
         return super()._parse_headers(data)
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
-        """The piece of a part that is at the beginning of `data`, how much of `data` is done with,
-        and whether more of the part follows. `start`: the blank line is still before it."""
+        """Return the piece of a part that `data` begins with, the length consumed, and whether more
+        of the part follows. `start`: the blank line still precedes it."""
         if start and not data.startswith(b"\r\n"):
             raise ValueError("the head of a part does not end in CRLF")
         begin = 2 if start else 0
@@ -174,6 +174,6 @@ class _Decoder(MultipartDecoder):
 
 
 def _copy(data: bytes | bytearray, begin: int, end: int) -> bytes:
-    """Once: to slice a bytearray copies already."""
+    """Copy a slice once: slicing a bytearray would copy it already."""
     with memoryview(data) as view:
         return bytes(view[begin : max(begin, end)])

@@ -1,7 +1,7 @@
-"""The proxy in front: what is believed of it, and what is left to it.
+"""The proxy in front: when its headers are trusted, and which work is left to it.
 
-Whoever comes over the unix socket is the proxy, because nobody else may open it. Over TCP anybody
-may come, and no header is believed. The other half is deploy/nginx/ingest-api.conf.
+A connection over the unix socket is the proxy's, because nobody else may open it. Over TCP anybody
+may connect, and no header is trusted. The other half is deploy/nginx/ingest-api.conf.
 """
 
 import socket
@@ -13,11 +13,11 @@ from flask import Flask, Response, request
 
 from ingest_api.server.patient_socket import connection_of
 
-# What the proxy calls its side of it: it sends on from here what X-Accel-Redirect names.
+# Locations in the configuration of the proxy, for X-Accel-Redirect.
 _RECORDINGS = "/_recordings/"
 _UNAUTHORIZED = "@unauthorized"
 
-# Of these the service decides alone: nginx would do it once more, and in its own way.
+# The service alone evaluates these: nginx would evaluate them again, in its own way.
 _CONDITIONS = {
     *("Range", "If-Range", "If-Match", "If-None-Match"),
     *("If-Modified-Since", "If-Unmodified-Since"),
@@ -25,15 +25,15 @@ _CONDITIONS = {
 
 
 def client_address() -> str | None:
-    """Of whoever sent the request, in front of the proxy too; None where that cannot be told."""
+    """Return the client's address, as the proxy reports it if there is one, or None if unknown."""
     if not _is_proxied():
         return request.remote_addr
     return _address(request.headers.get("X-Forwarded-For", ""))
 
 
 def leave_file_to_proxy(response: Response, path: str) -> None:
-    """Where the proxy can send a whole file by itself, only tell it which. `path` is relative to
-    AUDIO_STORAGE_DIR, and canonical."""
+    """Have the proxy send a whole file if it can. `path` is relative to AUDIO_STORAGE_DIR, and
+    canonical."""
     plain = request.method == "GET" and not any(name in request.headers for name in _CONDITIONS)
     if plain and response.status_code == HTTPStatus.OK and _takes_redirects():
         response.direct_passthrough = False
@@ -42,7 +42,7 @@ def leave_file_to_proxy(response: Response, path: str) -> None:
 
 
 def register(app: Flask) -> None:
-    """Have the proxy ask again, later and later, for a token that was refused."""
+    """Have the proxy delay the answers to refused tokens."""
     app.after_request(_let_refused_wait)
 
 
@@ -62,7 +62,7 @@ def _is_proxied() -> bool:
 
 
 def _address(text: str) -> str | None:
-    """None for what is none: a log line is no place for what anybody may send."""
+    """Return an IP address; None for other text, because anybody could send it to the log."""
     try:
         return None if "%" in text else str(ip_address(text))
     except ValueError:

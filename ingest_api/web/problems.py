@@ -1,6 +1,6 @@
-"""Exceptions become HTTP answers here and nowhere else: RFC 9457 problem documents.
+"""Turns exceptions into HTTP answers, here and nowhere else: RFC 9457 problem documents.
 
-No exception's text reaches a client: only what `errors.py` says.
+No exception's text reaches a client, only the messages in `errors.py`.
 """
 
 import logging
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def register(app: Flask) -> None:
-    """Make every error of `app` a problem document."""
+    """Answer every error of `app` with a problem document."""
     app.register_error_handler(IngestError, _ingest_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)
@@ -37,7 +37,7 @@ def _ingest_error(error: IngestError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """What Flask and werkzeug raise: no such path, wrong method."""
+    """Answer an error of Flask or werkzeug, such as an unknown path or a wrong method."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     code = status.name.lower()
     response = _problem(status, code, _HTTP_DETAILS.get(status, status.description))

@@ -1,1 +1,1 @@
-"""The HTTP surface, a module a noun. Each view decodes, validates, stores, responds."""
+"""The endpoints, one module per noun. Each view decodes, validates, stores, responds."""

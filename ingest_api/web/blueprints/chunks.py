@@ -1,4 +1,4 @@
-"""Uploads from recorder agents."""
+"""Uploads from the agents on devices."""
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue

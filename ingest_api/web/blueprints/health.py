@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it could take an upload now."""
+"""Liveness, and whether the service could accept an upload now."""
 
 import logging
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def _works(check: Callable[[], None]) -> bool:
     except IngestError as error:
         _log.error("%s: %s", error.code, error.cause)
         return False
-    except psycopg.Error as error:  # a table or a right is missing: uploads get 500
+    except psycopg.Error as error:  # a table or a privilege is missing: uploads get 500
         _log.error("the database refuses uploads: %s", error)
         return False
     return True

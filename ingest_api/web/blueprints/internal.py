@@ -1,4 +1,4 @@
-"""Chunks, for workers on other machines, who have the internal token."""
+"""Chunks, for workers on other machines; requires the internal token."""
 
 from datetime import UTC, datetime
 from uuid import UUID

@@ -1,1 +1,1 @@
-"""`/api/v1/admin`, one module a noun: a URL leads to its file."""
+"""`/api/v1/admin`, one module per noun: a URL leads to its file."""

@@ -1,4 +1,4 @@
-"""Devices, for those who have the admin token."""
+"""Devices, for administrators; requires the admin token."""
 
 from http import HTTPStatus
 
