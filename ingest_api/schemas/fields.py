@@ -1,4 +1,4 @@
-"""What a value may look like: each field accepts what its standard allows and nothing else."""
+"""Fields of the schemas: each accepts what its standard allows and nothing else."""
 
 import re
 from datetime import UTC, datetime
@@ -18,19 +18,19 @@ _DATE_AND_TIME = re.compile(r"[0-9W-]+[T ][0-9:.,]+(?:Z|[+-][0-9:.,]+)?")
 
 
 def parse_uuid(text: str) -> UUID:
-    """ValueError unless `text` is a UUID in a legal spelling (`uuid.UUID` alone takes more)."""
+    """Return a UUID from a legal spelling. ValueError (`uuid.UUID` alone accepts more)."""
     if not _UUID.fullmatch(text):
         raise ValueError("not a UUID")
     return UUID(text)
 
 
 def rfc3339(instant: datetime) -> str:
-    """In UTC with a Z, as in `2026-01-28T10:00:00.123456Z`."""
+    """Return an instant in UTC with a Z, as in `2026-01-28T10:00:00.123456Z`."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Uuid(fields.UUID):
-    """See `parse_uuid`."""
+    """A UUID in a legal spelling; see `parse_uuid`."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
         try:
@@ -40,7 +40,7 @@ class Uuid(fields.UUID):
 
 
 class IsoDateTime(fields.DateTime):
-    """A date and a time in ISO 8601 (`fromisoformat` alone takes a date without a time, any
+    """A date and a time in ISO 8601 (`fromisoformat` alone accepts a date without a time, any
     character between the two, and a NUL at the end)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
@@ -51,7 +51,7 @@ class IsoDateTime(fields.DateTime):
 
 
 class FormInteger(fields.Integer):
-    """A number as forms send it: digits only (`int` also takes 4_8, signs and other scripts)."""
+    """An integer as forms send it: digits only (`int` also accepts 4_8, signs, other scripts)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", value):
@@ -60,7 +60,7 @@ class FormInteger(fields.Integer):
 
 
 class JsonInteger(fields.Integer):
-    """A number without quotes and without a point."""
+    """An integer in JSON: no quotes, no decimal point."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -69,17 +69,17 @@ class JsonInteger(fields.Integer):
 
 
 class Text(fields.String):
-    """Text that PostgreSQL can store: no NUL, no half of a surrogate pair."""
+    """Text that PostgreSQL can store: no NUL, no lone surrogate."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if re.search("[\0\ud800-\udfff]", text):
-            raise ValidationError("Holds a character that cannot be stored.")
+            raise ValidationError("Contains a character that cannot be stored.")
         return text
 
 
 class JsonBoolean(fields.Boolean):
-    """true or false, not the words and numbers that stand for them."""
+    """A JSON true or false, no word or number that stands for one."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -88,8 +88,7 @@ class JsonBoolean(fields.Boolean):
 
 
 def load(schema: Schema, data: Any) -> Any:
-    """Check `data` against `schema` and return what the schema makes of it, by default a dict.
-    ValidationFailed names the fields."""
+    """Return `data` as loaded by `schema`, by default a dict. ValidationFailed names the fields."""
     try:
         return schema.load(data)
     except ValidationError as error:
@@ -97,6 +96,6 @@ def load(schema: Schema, data: Any) -> Any:
 
 
 def validation_failed(errors: dict[str, Any]) -> ValidationFailed:
-    """The error that names these fields, with what is wrong with each."""
+    """Return the error that names these fields, with what is wrong with each."""
     names = ", ".join(sorted(map(str, errors)))
     return ValidationFailed(f"{ValidationFailed.message}: {names}", errors=errors)

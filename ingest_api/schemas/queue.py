@@ -16,11 +16,11 @@ LONGEST_LEASE = 86_400  # seconds
 
 def _printable(text: str) -> None:
     if not text.isprintable() or text != text.strip():
-        raise ValidationError("Must be printable, without spaces around it.")
+        raise ValidationError("Must be printable, without leading or trailing spaces.")
 
 
 class _Seconds(JsonInteger):
-    """A length of time in whole seconds."""
+    """A duration in whole seconds."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         number = super()._deserialize(value, attr, data, **kwargs)
@@ -28,7 +28,7 @@ class _Seconds(JsonInteger):
 
 
 class _WithLease:
-    """For how long a chunk is leased."""
+    """Adds the duration of a lease."""
 
     lease_sec = _Seconds(attribute="lease", load_default=timedelta(seconds=300))
 
@@ -82,12 +82,12 @@ _CHUNK = tuple(item.name for item in dataclasses.fields(ChunkProgress))
 
 
 def dump_chunk(chunk: ChunkProgress) -> dict[str, Any]:
-    """All that is known of a chunk."""
+    """Return all that is known of a chunk."""
     shown = {name: getattr(chunk, name) for name in _CHUNK}
     times = {name: rfc3339(v) for name, v in shown.items() if isinstance(v, datetime)}
     return shown | times | {"sha256": chunk.sha256.hex() if chunk.sha256 else None}
 
 
 def dump_claimed(chunk: ChunkProgress) -> dict[str, Any]:
-    """A chunk for the worker that holds it: with the number that is to come back."""
+    """Return a chunk for the worker that leases it, with the attempt number to send back."""
     return dump_chunk(chunk) | {"attempt": chunk.attempts}

@@ -1,4 +1,4 @@
-"""An upload: what an agent says of a chunk, and the receipt that it gets."""
+"""An upload: the agent's description of a chunk, and the receipt."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +45,7 @@ _RECORDING = RecordingSchema()
 
 
 def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Recording:
-    """Check the form fields of an upload. Times without an offset are read in `naive_zone`.
+    """Return the recording in the form fields. Times without an offset are in `naive_zone`.
 
     ValidationFailed, NaiveTimestamp, InvalidInterval.
     """
@@ -60,13 +60,13 @@ def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> 
 
 
 def _instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
-    """The instants in UTC that a timestamp may mean: two when clocks are set back (PEP 495)."""
+    """Return the UTC instants that a timestamp may mean: two when clocks go back (PEP 495)."""
     if value.tzinfo is not None:
         readings = [value]
     elif naive_zone is not None:
         readings = [value.replace(tzinfo=naive_zone, fold=fold) for fold in (0, 1)]
     else:
-        raise NaiveTimestamp(errors={name: ["Has no offset from UTC."]})
+        raise NaiveTimestamp(errors={name: ["Has no UTC offset."]})
     try:
         return [reading.astimezone(UTC) for reading in readings]
     except OverflowError:

@@ -1,5 +1,5 @@
-"""gunicorn's threaded worker, on sockets that do not wait for ever, and telling its own errors the
-way the application does."""
+"""gunicorn's threaded worker, on sockets with time limits. It reports its own errors in the
+application's format."""
 
 import errno
 import json
@@ -36,28 +36,28 @@ _worker_log = logging.getLogger(__name__)
 
 FOLLOWING_SECONDS = 0.02
 """How long a thread stays with a connection that it has answered: an agent that drains its spool
-sends the next recording at once. To hand the connection back to the poller and get it from there
-wakes two threads; without that a worker does a tenth more. (Not behind the nginx of deploy/, which
-makes a connection for each request.)"""
+sends the next recording at once. Returning the connection to the poller and fetching it again wakes
+two threads; without that a process serves a tenth more. (Not behind the nginx of deploy/, which
+opens a connection for each request.)"""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_SECONDS = 1.0
 
 
 class Log(Logger):
-    """gunicorn's own, without the access log that it would prepare for nobody: `ingest_api.logs`
-    writes one line a request."""
+    """gunicorn's logger without its access log, which would prepare each line in vain:
+    `web/access_log.py` logs the requests."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         pass
 
 
 class _Threads(ThreadPoolExecutor):
-    """Makes do with the threads it has when the system grants no more."""
+    """A pool that carries on with its threads when the system grants no more."""
 
     @property
     def awaited(self) -> bool:
-        """Whether a connection waits for a thread."""
+        """Return whether a connection waits for a thread."""
         return not self._work_queue.empty()
 
     def _adjust_thread_count(self) -> None:
@@ -66,11 +66,11 @@ class _Threads(ThreadPoolExecutor):
         except RuntimeError:
             if not self._threads:
                 raise
-            _worker_log.error("the system grants no more threads: raise its limits, see TasksMax")
+            _worker_log.error("the system grants no more threads; raise its limits, see TasksMax")
 
 
 class UploadWorker(ThreadWorker):
-    """`ThreadWorker` on patient sockets. A thread is for a client that has something to say: a new
+    """`ThreadWorker` on patient sockets. Threads serve only clients that have sent something: a new
     connection waits for its first byte in the poller, as a kept-alive one does for its next."""
 
     _accept_again = 0.0  # monotonic
@@ -79,8 +79,8 @@ class UploadWorker(ThreadWorker):
         return _Threads(self.cfg.threads)
 
     def accept(self, listener: Any) -> None:
-        """Where descriptors have run out, rest a little, and serve those who are there. gunicorn
-        would end the worker, and all its uploads."""
+        """Accept a connection. With no descriptors left, pause and serve the present clients:
+        gunicorn would end the process, and all its uploads."""
         try:
             super().accept(listener)
         except OSError as error:
@@ -101,8 +101,8 @@ class UploadWorker(ThreadWorker):
         self.log.info("Worker ready (pid: %s)", self.pid)
 
     def is_parent_alive(self) -> bool:
-        """Without its master a worker stops as it does when it is told to. gunicorn only leaves its
-        loop: then those who keep their connections would keep it, and the port, for long."""
+        """Return whether the master is alive; without it, stop as on a signal. gunicorn only leaves
+        its loop: clients that keep their connections would then keep it, and the port, for long."""
         if not super().is_parent_alive():
             self.alive = False
         return self.alive
@@ -117,7 +117,7 @@ class UploadWorker(ThreadWorker):
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def murder_pending(self) -> None:
-        """Tell those that never said anything that their time is up."""
+        """Answer 408 to connections that sent nothing in time, and close them."""
         now = monotonic()
         while self.pending_conns and (self.pending_conns[0].timeout or 0) <= now:
             conn = self.pending_conns.popleft()
@@ -127,20 +127,20 @@ class UploadWorker(ThreadWorker):
             conn.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """A worker that stops waits no longer for the silent than for the kept-alive."""
+        """Wait no longer for silent connections than for kept-alive ones when stopping."""
         super()._cap_keepalive(deadline)  # type: ignore[misc]  # not in typeshed yet
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout or deadline, deadline)
 
     def handle(self, conn: TConn) -> Any:
-        """A request, and those that follow at once, unless others wait for a thread."""
+        """Serve a request, and those that follow at once unless others wait for a thread."""
         keep, threads = self._handle_one(conn), cast(_Threads, self.tpool)
         while keep and self.alive and not threads.awaited and _goes_on(conn):
             keep = self._handle_one(conn)
         return keep
 
     def _handle_one(self, conn: TConn) -> Any:
-        """One request: its time begins when its first byte can be read."""
+        """Serve one request, whose time begins when its first byte can be read."""
         if not isinstance(conn.sock, PatientSocket):
             conn.sock = PatientSocket(fileno=conn.sock.detach())
             conn.sock.stall = self.settings.request_stall_seconds
@@ -150,17 +150,17 @@ class UploadWorker(ThreadWorker):
         if conn.sock.timed_out and conn.sock.in_head and not conn.sock.request:
             _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
         if not keep:
-            conn.sock.linger()  # here: gunicorn would do it in the thread that all others wait for
+            conn.sock.linger()  # here: gunicorn would block its main thread
         return keep
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """The head is complete: from here on the application answers."""
+        """Pass a request with a complete head to the application, which answers from here on."""
         connection = cast(PatientSocket, conn.sock)
         connection.in_head, connection.request = False, req
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Refuse what is not HTTP, of which the application never hears."""
+        """Refuse a malformed request, which never reaches the application."""
         if not isinstance(exc, http.ParseException):
             super().handle_error(req, client, addr, exc)
             return
@@ -170,8 +170,8 @@ class UploadWorker(ThreadWorker):
 
 
 def _goes_on(conn: TConn) -> bool:
-    """Whether the client has more to say, and says it soon."""
-    if cast(Any, conn.parser).unreader.buf.getvalue():  # it came with what was read
+    """Return whether the client's next request is here, or begins soon."""
+    if cast(Any, conn.parser).unreader.buf.getvalue():  # it is read already
         return True
     return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS)
 
@@ -179,7 +179,7 @@ def _goes_on(conn: TConn) -> bool:
 def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
     """Answer and log in place of the application."""
     request_id = uuid.uuid4().hex
-    peer = addr[0] if isinstance(addr, tuple) else None  # a unix socket: it is the proxy
+    peer = addr[0] if isinstance(addr, tuple) else None  # a unix socket is the proxy's
     fields = {"status": status.value, "code": reason, "client": peer}
     _log.info("malformed request", extra=fields | {"request_id": request_id})
     with suppress(OSError):
@@ -191,7 +191,7 @@ def _refusal(status: HTTPStatus, request_id: str) -> bytes:
     problem = document(
         status,
         status.name.lower(),
-        RequestTimeout.message if late else "The request is not HTTP as this server takes it",
+        RequestTimeout.message if late else "Malformed HTTP request",
         retryable=late,
         request_id=request_id,
     )

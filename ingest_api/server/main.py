@@ -19,7 +19,7 @@ SCHEMA_BEHIND = 3
 
 
 def main() -> None:
-    """Check the settings, then never return."""
+    """Check the settings, then become gunicorn."""
     arguments = _parse_arguments()
     try:
         read_dotenv_file()
@@ -35,13 +35,13 @@ def main() -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ingest-api",
-        description="Serve the ingest API with gunicorn. Everything is set by environment "
-        "variables (or a file .env in the current folder); README.md lists them.",
+        description="Serve the ingest API with gunicorn. The settings are environment variables "
+        "(or in a file .env in the current folder); deploy/README.md lists them.",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="only tell whether it would start: settings and schema. Exit status 1: it would not; "
+        help="only check whether it would start: settings and schema. Exit status 1: it would not; "
         f"{SCHEMA_BEHIND}: the schema is behind",
     )
     number = version("ingest-api")
@@ -50,8 +50,8 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def read_dotenv_file() -> None:
-    """Put what .env in the current folder sets, and the environment does not, into the
-    environment. SettingsError when it is no text."""
+    """Add the variables in .env of the current folder to the environment, which takes precedence.
+    SettingsError if it is not text."""
     try:
         load_dotenv(".env")
     except UnicodeDecodeError:
@@ -59,7 +59,7 @@ def read_dotenv_file() -> None:
 
 
 def _check(settings: Settings) -> int:
-    """The exit status. A database that is away is told, and no reason not to start."""
+    """Return the exit status. An unreachable database is logged, and does not prevent a start."""
     try:
         check_before_serving(settings)
     except SchemaError as error:

@@ -1,5 +1,5 @@
-"""A socket that does not wait for ever. gunicorn's threaded worker does: a Pi that drops off the
-mobile network would hold a thread until the service is restarted."""
+"""A socket with time limits. gunicorn's threaded worker has none: a Pi that drops off the mobile
+network would hold a thread until the service is restarted."""
 
 import select
 import socket
@@ -11,30 +11,30 @@ from typing import Any
 from gunicorn.http.errors import NoMoreData
 
 RECEIVE_BYTES = 64 * 1024
-"""Read at once. gunicorn's 1 MiB, copied as it is cut up, costs each connection several MiB; this
-half of one."""
+"""Bytes per read. gunicorn's 1 MiB, copied as it is cut up, costs each connection several MiB; this
+costs half of one."""
 
 LINGER_SECONDS = 2.0
 
 
 class RequestTimedOut(NoMoreData, TimeoutError):
-    """The peer did not send, or take, the next bytes in time. Outside the application gunicorn
-    takes this for a client that has gone, and closes; in it, it is a timeout like any other."""
+    """The peer did not send, or accept, the next bytes in time. Outside the application gunicorn
+    takes this for a client that has gone, and closes. The application sees an ordinary timeout."""
 
 
 class PatientSocket(socket.socket):
     """Each read waits `stall` seconds at most, and all reads of a request end at `deadline`
     (monotonic). A write may take `stall` seconds.
 
-    What need not wait is tried first: to ask whether it need, and to let other threads in
-    meanwhile, costs as much as to receive.
+    Each read or write is first tried without waiting: polling, and letting other threads run
+    meanwhile, costs as much as receiving.
     """
 
     stall: float
     deadline: float
     in_head = True  # the request's head is not complete
-    timed_out = False  # a read did
-    request: Any = None  # the last that was complete, as gunicorn has it
+    timed_out = False  # a read has timed out
+    request: Any = None  # the last complete one, as gunicorn's object
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         size = min(bufsize, RECEIVE_BYTES)
@@ -43,7 +43,7 @@ class PatientSocket(socket.socket):
                 with suppress(BlockingIOError):
                     return super().recv(size, flags | socket.MSG_DONTWAIT)
                 self._wait(select.POLLIN, min(self.stall, self.deadline - monotonic()))
-        except TimeoutError:  # ours, or by a limit that gunicorn has set
+        except TimeoutError:  # our limit, or one that gunicorn has set
             self.timed_out = True
             raise RequestTimedOut from None
 
@@ -57,7 +57,7 @@ class PatientSocket(socket.socket):
                 self._wait(select.POLLOUT, end - monotonic())
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Each piece that the peer takes may take `stall` seconds."""
+        """Send a file, each piece within `stall` seconds."""
         self.settimeout(self.stall)
         try:
             sent = super().sendfile(file, offset, count)
@@ -65,24 +65,24 @@ class PatientSocket(socket.socket):
             raise RequestTimedOut from None
         finally:
             self.settimeout(None)
-        if count is not None and sent < count:  # else the next answer would be taken for the rest
-            raise OSError(f"the file ended {count - sent} bytes early, while it was sent")
+        if count is not None and sent < count:  # the peer would take the next answer for the rest
+            raise OSError(f"the file ended {count - sent} bytes early while being sent")
         return sent
 
     def close_after_answer(self) -> None:
-        """Have gunicorn say `Connection: close` with the current answer, and do so."""
+        """Have gunicorn send `Connection: close` with the current answer, and close."""
         self.request.force_close()
 
     def is_readable(self, seconds: float) -> bool:
-        """Whether there is something to read within that time, be it the end."""
+        """Return whether data, or the end of the stream, arrives within that time."""
         with suppress(TimeoutError):
             self._wait(select.POLLIN, seconds)
             return True
         return False
 
     def linger(self) -> None:
-        """End our side and wait a little for the peer to end its own: a close while bytes are still
-        on their way resets the connection, and the peer may lose the answer (RFC 9112, 9.6)."""
+        """Shut down our side and wait briefly for the peer's. Closing while bytes are in flight
+        resets the connection, and the peer may lose the answer (RFC 9112, section 9.6)."""
         self.deadline = monotonic() + LINGER_SECONDS
         with suppress(OSError):
             self.settimeout(None)
@@ -90,10 +90,10 @@ class PatientSocket(socket.socket):
             while monotonic() < self.deadline and self.recv(RECEIVE_BYTES):
                 pass
         with suppress(OSError):
-            self.shutdown(socket.SHUT_RD)  # whoever closes it now need not wait
+            self.shutdown(socket.SHUT_RD)  # so that no later close waits
 
     def _wait(self, event: int, seconds: float) -> None:
-        """Until it can be read, or written. RequestTimedOut."""
+        """Wait until the socket is ready for `event`. RequestTimedOut."""
         poll = select.poll()
         poll.register(self, event)
         if not poll.poll(max(0.0, 1000 * seconds)):
@@ -101,7 +101,6 @@ class PatientSocket(socket.socket):
 
 
 def connection_of(environ: Mapping[str, Any]) -> PatientSocket | None:
-    """Return the connection of a request, by its WSGI environment; None when another server than
-    ours is serving it."""
+    """Return the connection of a request from its WSGI environment; None under any other server."""
     connection = environ.get("gunicorn.socket")
     return connection if isinstance(connection, PatientSocket) else None

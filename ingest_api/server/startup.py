@@ -1,4 +1,4 @@
-"""What must be true before the first process serves."""
+"""Checks before the first process serves."""
 
 import logging
 
@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 def prepare_to_serve(settings: Settings) -> None:
-    """Once, before the first worker starts. SchemaError on a schema that is behind or ahead. A
-    database, a storage or a Redis that is not there yet is no reason not to start."""
+    """Prepare once, before the first server process starts. SchemaError if the schema is behind or
+    ahead. An unreachable database, storage or Redis does not prevent a start."""
     try:
         DiskStorage(settings.audio_storage_dir).prepare()
     except IngestError as error:
@@ -39,8 +39,10 @@ def _check_redis(settings: Settings) -> None:
 
 
 def check_before_serving(settings: Settings) -> None:
-    """SchemaError if the database's schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead. A
-    database that cannot be reached is no reason not to start: uploads get 503 until it is back."""
+    """Raise SchemaError if the schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead.
+
+    An unreachable database does not prevent a start: uploads get 503 until it is back.
+    """
     try:
         with connect_database(settings) as connection:
             require_current(connection, allow_newer=settings.allow_newer_schema)
