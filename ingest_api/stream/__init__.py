@@ -1,1 +1,1 @@
-"""Announcing chunks in Redis, which is optional as a whole. Nothing else imports `redis`."""
+"""Announces chunks in Redis, which is optional. Nothing else imports `redis`."""

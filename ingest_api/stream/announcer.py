@@ -1,5 +1,5 @@
-"""Announces chunks while they are uploaded, which may cost an upload very little: what does not
-work within that time, the relay does later (relay.py). What is announced is in stream.py.
+"""Announces chunks during their upload, at very little cost to it: what fails or takes longer, the
+relay announces later (relay.py). The format of an entry is in client.py.
 """
 
 import logging
@@ -19,34 +19,33 @@ if TYPE_CHECKING:
     from redis import Redis
 
 ANNOUNCE_SECONDS = 0.08
-"""How long an upload waits. It is promised to be at most 0.1 s slower; the rest is for the threads
-to be scheduled."""
+"""How long an upload waits. At most 0.1 s is promised; the rest is for thread scheduling."""
 
 ANSWER_SECONDS = 1.0
-"""How long the client waits for Redis, so that a connection can be made over a slow line: the
-upload has gone by then, the next one finds it."""
+"""How long the client waits for Redis, enough to connect over a slow line. The upload has gone by
+then; the next one uses the connection."""
 
 FAILURES = 3
 PAUSE_SECONDS = 5.0
 
 Call: TypeAlias = "tuple[Chunk, Future[None]]"
-"""A chunk to announce, and its upload, which waits."""
+"""A chunk to announce, and the result that its upload awaits."""
 
 _log = logging.getLogger(__name__)
 
 
 class Breaker:
-    """After FAILURES in succession lets only one try in PAUSE_SECONDS pass, until that succeeds.
+    """After FAILURES in succession, allows only one attempt in PAUSE_SECONDS until one succeeds.
 
-    It also says what is worth a line in the log: the first failure, and the first success that
-    comes PAUSE_SECONDS after the last one.
+    It also decides what to log: the first failure, and the first success that comes PAUSE_SECONDS
+    after the last failure.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._failures = 0
         self._again = self._failed_at = 0.0  # monotonic
-        self._told = False
+        self._logged = False
 
     def allows(self) -> bool:
         with self._lock:
@@ -58,29 +57,29 @@ class Breaker:
             return True
 
     def failed(self) -> bool:
-        """Whether it is to be told."""
+        """Count a failure; return whether to log it."""
         with self._lock:
             self._failures += 1
             self._failed_at = monotonic()
             self._again = self._failed_at + PAUSE_SECONDS
-            first, self._told = not self._told, True
+            first, self._logged = not self._logged, True
             return first
 
     def succeeded(self) -> bool:
-        """Whether it is to be told."""
+        """Forget the failures; return whether to log that they are over."""
         with self._lock:
             self._failures = 0
-            over = self._told and monotonic() >= self._failed_at + PAUSE_SECONDS
-            self._told &= not over
+            over = self._logged and monotonic() >= self._failed_at + PAUSE_SECONDS
+            self._logged &= not over
             return over
 
 
 class Announcer:
-    """The announcements of one worker process: one connection and one thread, both made at the
-    first of them, and so never before gunicorn's fork.
+    """The announcements of one server process, over one connection in one thread. Both are made at
+    the first announcement, and so never before gunicorn's fork.
 
-    In a thread of its own everything is bounded in time, also what knows no timeout: the look-up of
-    a name. It is a daemon, so that a process that ends does not wait for it.
+    The thread bounds the time of everything, even of name resolution, which has no timeout. It is a
+    daemon: a process that ends does not wait for it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,7 +91,8 @@ class Announcer:
         self._client: Redis | None = None
 
     def announce(self, chunk: Chunk) -> bool:
-        """Whether the chunk is in the stream; if not, it may still get there. Raises nothing."""
+        """Announce a chunk; return whether it is in the stream. If not, it may still get there.
+        Raises nothing."""
         if not self._breaker.allows():
             return False
         future: Future[None] = Future()
@@ -104,7 +104,7 @@ class Announcer:
             future.cancel()
             if self._breaker.failed():
                 cause = str(error) or f"no answer within {ANNOUNCE_SECONDS} s"
-                _log.error("uploads are not announced in Redis, the relay has to: %s", cause)
+                _log.error("uploads are not announced in Redis but left to the relay: %s", cause)
             return False
         if self._breaker.succeeded():
             _log.info("uploads are announced in Redis again")
@@ -119,7 +119,7 @@ class Announcer:
     def _work(self) -> None:
         while True:
             calls = [self._calls.get()]
-            while not self._calls.empty():  # all that came meanwhile, in the same round trip
+            while not self._calls.empty():  # all that arrived meanwhile, in one round trip
                 calls.append(self._calls.get())
             if wanted := [call for call in calls if call[1].set_running_or_notify_cancel()]:
                 self._add(wanted)
@@ -140,7 +140,7 @@ class Announcer:
             self._drop_client()
 
     def _drop_client(self) -> None:
-        """The next one finds out anew where Redis is: after a failover that is elsewhere."""
+        """Close the client: the next one resolves the address anew, which a failover changes."""
         client, self._client = self._client, None
         if client:
             with suppress(Exception):

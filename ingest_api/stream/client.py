@@ -1,6 +1,5 @@
-"""The stream in Redis: its name, what an entry says, what may be removed from it, how Redis is
-reached and what is told when it cannot be. Who announces which chunk, and when, is in announcer.py
-and relay.py.
+"""The stream in Redis: its name, its entries, their removal, the connection and its errors. Which
+chunk is announced when is in announcer.py and relay.py.
 
 `redis` is an optional extra, and so imported only where it is used.
 """
@@ -21,16 +20,18 @@ if TYPE_CHECKING:
 STREAM = "ingest:chunks"
 
 KEPT_SECONDS = 300
-"""Entries stay at least so long: after a loss of Redis each group has to be made anew, and nobody
-knows of those that are not there yet."""
+"""Entries stay at least this long: after a loss of Redis each group must be created anew, and until
+then `trim` does not know of it."""
+
+_INSTALL = "run: pip install 'ingest-api[redis]'"
 
 
 class StreamError(OperatorError):
-    """Redis does not take announcements; why, in one line and without the password."""
+    """Redis accepts no announcements; the reason is one line without the password."""
 
 
 def entry(chunk: Chunk) -> dict[Any, Any]:
-    """The fields of a chunk's entry, all text (README, "Redis")."""
+    """Return the fields of a chunk's entry, all text (deploy/README.md, "Redis")."""
     return {
         "chunk_id": str(chunk.chunk_id),
         "device_id": str(chunk.device_id),
@@ -49,14 +50,14 @@ def entry(chunk: Chunk) -> dict[Any, Any]:
 
 
 def connect(settings: Settings, *, seconds: float) -> "Redis":
-    """A client of a Redis that has just answered. It waits for each answer at most `seconds`, and
-    tries nothing twice. StreamError."""
+    """Return a client of a Redis that has just answered. It waits `seconds` at most for an answer,
+    and retries nothing. StreamError."""
     try:
         from redis import Redis  # noqa: PLC0415
         from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.retry import Retry  # noqa: PLC0415
     except ImportError:
-        raise StreamError("needs the extra `redis`: pip install 'ingest-api[redis]'") from None
+        raise StreamError("needs the extra `redis`", _INSTALL) from None
     with failures_told(settings):
         try:
             client = Redis.from_url(
@@ -69,44 +70,44 @@ def connect(settings: Settings, *, seconds: float) -> "Redis":
             )
             client.ping()
         except (TypeError, ValueError):
-            raise StreamError("REDIS_URL has a part that the client does not understand") from None
+            raise StreamError("REDIS_URL has a part that redis-py does not understand") from None
     return client
 
 
 def add(client: "Redis", chunks: Sequence[Chunk], settings: Settings) -> list[StreamError | None]:
-    """Announce them in one round trip; for each what kept it out, if anything did. StreamError:
-    nobody knows which of them are in."""
+    """Announce chunks in one round trip; return for each its error, or None. StreamError: which of
+    them are in the stream is unknown."""
     pipeline = client.pipeline(transaction=False)
     for chunk in chunks:
         pipeline.xadd(STREAM, entry(chunk))
     with failures_told(settings):
         replies = pipeline.execute(raise_on_error=False)
     return [
-        StreamError(_reason(reply, settings)) if isinstance(reply, Exception) else None
+        _stream_error(reply, settings) if isinstance(reply, Exception) else None
         for reply in replies
     ]
 
 
 def count_added(client: "Redis") -> int:
-    """How many entries the stream has ever had; 0 when there is none."""
+    """Return how many entries the stream has ever had; 0 if there is no stream."""
     if not client.exists(STREAM):
         return 0
     return int(client.xinfo_stream(STREAM)["entries-added"])
 
 
 def trim(client: "Redis") -> None:
-    """Remove entries that every group has acknowledged; without a group none."""
+    """Remove entries that every group has acknowledged; without a group, none."""
     groups = client.xinfo_groups(STREAM) if client.exists(STREAM) else []
     if groups:
         seconds, _ = client.time()
         kept = ((seconds - KEPT_SECONDS) * 1000, 0)
         first = min(kept, *(_first_unfinished(client, group) for group in groups))
-        # By whole nodes of the stream, which costs Redis next to nothing and leaves a few more.
+        # By whole nodes of the stream: that costs Redis next to nothing and leaves a few more.
         client.xtrim(STREAM, minid=f"{first[0]}-{first[1]}", approximate=True)
 
 
 def _first_unfinished(client: "Redis", group: Mapping[str, Any]) -> tuple[int, int]:
-    """The id of an entry before which a group has acknowledged all."""
+    """Return the entry id before which a group has acknowledged everything."""
     oldest = client.xpending(STREAM, group["name"])["min"] or group["last-delivered-id"]
     milliseconds, _, number = str(oldest).partition("-")
     return int(milliseconds), int(number)
@@ -114,25 +115,25 @@ def _first_unfinished(client: "Redis", group: Mapping[str, Any]) -> tuple[int, i
 
 @contextmanager
 def failures_told(settings: Settings) -> Iterator[None]:
-    """Whatever Redis, or the way to it, does: a StreamError."""
+    """Raise StreamError in place of any failure of Redis or of the way to it."""
     from redis import RedisError  # noqa: PLC0415
 
     try:
         yield
     except (RedisError, OSError) as error:
-        raise StreamError(_reason(error, settings)) from None
+        raise _stream_error(error, settings) from None
 
 
-def _reason(error: Exception, settings: Settings) -> str:
+def _stream_error(error: Exception, settings: Settings) -> StreamError:
     text = " ".join(str(error).split()) or type(error).__name__
     if text.startswith("WRONGTYPE"):
-        return (
-            f"another program uses the key {STREAM}: rename it there (RENAME), or give REDIS_URL a "
-            "database of its own"
+        return StreamError(
+            f"another program uses the key {STREAM}",
+            "rename it there (RENAME), or give REDIS_URL a database of its own",
         )
-    # A server that does not know a command quotes it, and what comes with it.
+    # A server quotes a command that it does not know, with its arguments.
     url = urlsplit(settings.redis_url)
     passwords = {unquote(url.password or ""), *parse_qs(url.query).get("password", [])}
     for password in passwords - {""}:
         text = text.replace(password, "***")
-    return text
+    return StreamError(text)

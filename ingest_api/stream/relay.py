@@ -1,8 +1,8 @@
-"""The use case: announce in Redis, at least once, what its upload could not announce, and what a
-Redis that lost its memory has forgotten; remove from the stream what every group is done with.
+"""The use case: announce in Redis, at least once, chunks that their upload could not announce, and
+those that Redis has lost; remove entries that every group is done with.
 
-Nothing here takes a chunk out of anybody's hands: to announce it twice is harmless, which is why
-two relays at a time are. Signals and the log's form are the command's business.
+Announcing takes no chunk from a worker. Repeating it is harmless, and so are two relays at a time.
+Signals and the log's format are the command's business.
 """
 
 import logging
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 PAGE = 500
 YOUNG = timedelta(seconds=2)
-"""Until then an upload may be about to announce its chunk itself."""
+"""The upload of a younger chunk may be about to announce it itself."""
 
 RETRY_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 MARK = f"{STREAM}:relayed"
-"""A key beside the stream, lost when that is lost; see `Mark`."""
+"""A key beside the stream, lost together with it; see `Mark`."""
 
 FAILURES = (StreamError, DatabaseUnavailable, psycopg.Error)
-"""What a pass can fail of, and a later one need not."""
+"""Errors of a pass that a later one may not meet."""
 
 Place = tuple[datetime, UUID]
 _FIRST: Place = (datetime.min.replace(tzinfo=UTC), FIRST_ID)
@@ -52,9 +52,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mark:
-    """What this run of the Redis server was told: so many entries, and everything unfinished up to
-    a chunk (a start_ts and an id; None: all). Another run, even one that has read a file, may have
-    forgotten some; and so has a stream with fewer entries, which somebody has made anew."""
+    """What was announced to this run of the Redis server: a number of entries, and every unfinished
+    chunk up to a place (start_ts and id; None: all). Another run may have forgotten some, even one
+    that has read a file. So has a stream with fewer entries: somebody has created it anew."""
 
     run_id: str
     entries: int  # that the stream has ever had
@@ -75,10 +75,10 @@ class Mark:
 
 
 class Relay:
-    """Passes, one after the other, over all that is to be announced.
+    """Passes over the chunks to announce, one after the other.
 
-    `stopping` is asked between two pages. With `again` the first pass announces everything that is
-    not finished, as if Redis had lost it.
+    `stopping` is called between two pages. With `again` the first pass announces every unfinished
+    chunk, as if Redis had lost it.
     """
 
     def __init__(
@@ -96,26 +96,26 @@ class Relay:
         self._client: Redis | None = None
 
     def run(self, pause: Callable[[float], bool], *, every: float) -> None:
-        """Pass after pass, with `every` seconds between them, until `pause` returns true. What
-        fails is told once, and tried again."""
-        told: set[str] = set()
+        """Run pass after pass, `every` seconds apart, until `pause` returns true. A failure is
+        logged once, and retried."""
+        logged: set[str] = set()
         while True:
             try:
                 self.run_once()
             except FAILURES as error:
                 reason = explain(error)
-                if reason not in told:
+                if reason not in logged:
                     _log.error("chunks are not announced, trying again: %s", reason)
-                told.add(reason)
+                logged.add(reason)
             else:
-                if told:
+                if logged:
                     _log.info("chunks are announced again")
-                told.clear()
-            if pause(max(every, RETRY_SECONDS) if told else every):
+                logged.clear()
+            if pause(max(every, RETRY_SECONDS) if logged else every):
                 return
 
     def run_once(self) -> None:
-        """One pass. StreamError, DatabaseUnavailable, psycopg.Error."""
+        """Run one pass. StreamError, DatabaseUnavailable, psycopg.Error."""
         try:
             client = self._client = self._client or connect(self._settings, seconds=ANSWER_SECONDS)
             with failures_told(self._settings):
@@ -134,7 +134,7 @@ class Relay:
         if self._again:
             client.delete(MARK)
             self._again = False
-        # First, because it makes room.
+        # First, because it frees memory.
         trim(client)
         mark = self._mark(client)
         if mark.after:
@@ -145,10 +145,10 @@ class Relay:
             client.set(MARK, str(replace(mark, entries=entries)), xx=True)
 
     def _mark(self, client: "Redis") -> Mark:
-        """What Redis was told, as far as it still knows."""
+        """Return what was announced to Redis, as far as it still knows."""
         run_id = client.info("server").get("run_id")
         if not run_id:
-            raise StreamError("its INFO has no run_id: use Redis 7 or Valkey 8, or newer")
+            raise StreamError("its INFO has no run_id", "use Redis 7 or Valkey 8, or newer")
         mark = Mark.read(_text(client.get(MARK)))
         if mark and mark.run_id == run_id and mark.entries <= count_added(client):
             return mark
@@ -167,8 +167,8 @@ class Relay:
             after = (page[-1].start_ts, page[-1].chunk_id)
 
     def _announce_unfinished(self, client: "Redis", mark: Mark) -> Mark:
-        """How far it came. Also what is UPLOADED and young: its upload may have announced it before
-        Redis forgot, and mark it only now."""
+        """Announce unfinished chunks; return the mark reached. They include young UPLOADED chunks:
+        an upload may have announced one before Redis forgot, and mark it only now."""
         while mark.after and not self._stopping():
             with self._database.connection() as connection:
                 page = queries.stream.list_unfinished(connection, after=mark.after, page=PAGE)
@@ -176,13 +176,13 @@ class Relay:
                 self._announce(client, page)
             place = (page[-1].start_ts, page[-1].chunk_id) if page else None
             mark = replace(mark, after=place)
-            # Only where the mark still is: without it Redis has just forgotten once more.
+            # Only if the mark still exists: without it Redis has just forgotten once more.
             if not client.set(MARK, str(mark), xx=True):
                 break
         return mark
 
     def _announce(self, client: "Redis", page: list[Chunk]) -> None:
-        """In one round trip. Those that Redis took are marked, also when it did not take all."""
+        """Announce a page in one round trip. Mark chunks that Redis took, even if not all."""
         refusals = add(client, page, self._settings)
         taken = [chunk for chunk, refusal in zip(page, refusals, strict=True) if not refusal]
         uploaded = [chunk.chunk_id for chunk in taken if chunk.status == ChunkStatus.UPLOADED]
@@ -197,7 +197,7 @@ class Relay:
 
 
 def explain(error: Exception) -> str:
-    """What made a pass fail, for an operator."""
+    """Return why a pass failed, for an operator."""
     if isinstance(error, StreamError):
         return f"Redis (REDIS_URL): {error}"
     cause = error.cause if isinstance(error, DatabaseUnavailable) else str(error)

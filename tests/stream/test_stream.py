@@ -372,7 +372,7 @@ def test_a_key_of_another_program_is_told(start: Start, valkey: LocalValkey) -> 
     service = start(valkey.url)
     _client(valkey).set(STREAM, "another program's")
     assert _upload(service, service.recorder())["queued"] is False
-    assert _told(service, "ERROR", f"another program uses the key {STREAM}: rename it") == 1
+    assert _told(service, "ERROR", f"another program uses the key {STREAM}. Rename it") == 1
     assert _client(valkey).get(STREAM) == "another program's"
 
 
