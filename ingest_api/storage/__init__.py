@@ -1,1 +1,1 @@
-"""Where recordings are kept. Knows no rows, no HTTP and no use case."""
+"""Stores recordings. Knows no rows, no HTTP and no use case."""

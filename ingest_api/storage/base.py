@@ -1,7 +1,7 @@
-"""What every store of recordings does, be it a disk or a bucket.
+"""The interface of every store of recordings, be it a disk or a bucket.
 
 A path is the column `file_path`: relative to the store, with the same spelling in every store.
-What only a disk has is in `disk/`: folders, free space, temporary files, .lost+found/.
+Folders, free space, temporary files and .lost+found/ exist only on a disk, in `disk/`.
 tests/storage/contract.py is the suite that every implementation passes.
 """
 
@@ -18,7 +18,7 @@ class FileStatus:
 
     size: int  # bytes
     written_at: float  # Unix time
-    version: str  # another one whenever the file was stored anew
+    version: str  # differs whenever the file was stored anew
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class StoredFile:
 
 
 class Spool(Protocol):
-    """Where the bytes of one recording wait until they are stored."""
+    """Holds the bytes of one recording until they are stored."""
 
     def write(self, data: bytes) -> object:
         """Append all of `data`. StorageFull, StorageUnavailable."""
@@ -56,31 +56,31 @@ class Store(Protocol[SpoolT]):
     """
 
     def spool(self) -> AbstractContextManager[SpoolT]:
-        """Lend an empty spool, which is gone at the end whatever happens. StorageFull."""
+        """Lend an empty spool, removed at the end whatever happens. StorageFull."""
 
     def store(self, spool: SpoolT, path: str, recorded_at: datetime) -> str:
         """Keep the bytes of `spool` under `path`, durably, and return their version.
 
-        Whole or not at all, and in the place of what is there. May be called again, also with
-        another path. StorageFull.
+        Whole or not at all, replacing an earlier file. May be called again, also with another path.
+        StorageFull.
         """
 
     def open(self, path: str) -> Content:
-        """Open a file. FileNotFoundError when the store is well and has no such file."""
+        """Open a file. FileNotFoundError when the store works and has no such file."""
 
     def url(self, path: str, seconds: int) -> str | None:
-        """Return an address that gives the file to anybody for `seconds`; None: only through us."""
+        """Return a URL that serves the file to anybody for `seconds`; None if there is none."""
 
     def status(self, path: str) -> FileStatus | None:
         """Return the status of a file, or None when there is no such file."""
 
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
-        """Yield the files below the folder `prefix` whose paths sort behind `after`, in order."""
+        """Yield the files below the folder `prefix` whose paths sort after `after`, in order."""
 
     def remove(self, recordings: Mapping[str, datetime]) -> dict[str, str]:
         """Remove files, given by path and time of recording; return the paths that failed, and why.
 
-        A file that is gone already is no failure.
+        A missing file is no failure.
         """
 
     def probe(self) -> None:

@@ -1,4 +1,4 @@
-"""Names inside a store, the same in every one."""
+"""Names inside a store, the same in every store."""
 
 from datetime import UTC
 from uuid import UUID
@@ -11,7 +11,7 @@ LOST_AND_FOUND = ".lost+found"
 
 
 def file_path_for(recording: Recording, chunk_id: UUID) -> str:
-    """Return where a chunk's file goes, relative to the store."""
+    """Return the path of a chunk's file, relative to the store."""
     start = recording.start_ts.astimezone(UTC).replace(microsecond=0, tzinfo=None)
     day, time = start.isoformat().split("T")
     hour = time[:2]

@@ -1,1 +1,1 @@
-"""Recordings on a local disk: written once, synced, and named for good."""
+"""Stores recordings on a local disk: written once, synced, and given a final name."""

@@ -1,4 +1,4 @@
-"""Turns what the disk reports into what the client is told."""
+"""Turns errors of the disk into errors for the client."""
 
 import errno
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise StorageFull or StorageUnavailable in the place of an OSError."""
+    """Raise StorageFull or StorageUnavailable in place of an OSError."""
     try:
         yield
     except OSError as error:

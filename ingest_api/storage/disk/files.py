@@ -1,7 +1,7 @@
-"""Stored files, read: where a path leads, what is there, what it holds.
+"""Reads stored files: their paths, status and content.
 
-Paths are those of the column `file_path`: relative to the root, as this service writes them, or
-spelled otherwise in rows of the earlier service. ValueError for a path that leads out of the root.
+A path is the column `file_path`: relative to the root, as this service writes it, or spelled
+differently in rows of the earlier service. ValueError for a path that leads out of the root.
 """
 
 import errno
@@ -28,20 +28,20 @@ class DiskFiles:
         self.unreadable: dict[str, str] = {}  # folders that `list` could not read, and why
 
     def canonical(self, path: str) -> str:
-        """Return a path as this service spells it."""
+        """Return a path in this service's spelling."""
         full = os.path.normpath(f"{self.root}/{path}" if path[:1] != "/" else path)
         if not full.startswith(f"{self.root}/") or "\0" in full:
             raise ValueError(f"{path} is not below {self.root}")
         return full.removeprefix(f"{self.root}/")
 
     def spellings(self, path: str) -> tuple[str, ...]:
-        """Return a canonical path in the ways in which a row may spell it."""
+        """Return every spelling of a canonical path that a row may have."""
         return path, f"./{path}", f"{self.root}/{path}"
 
     @disk_errors()
     def status(self, path: str) -> FileStatus | None:
         """Return the status of a file, or None when there is none. ValueError; StorageUnavailable
-        when the disk does not tell."""
+        when the disk fails."""
         try:
             status = self.locate(path).stat()
         except OSError as error:
@@ -52,7 +52,7 @@ class DiskFiles:
 
     def open(self, path: str) -> Content:
         """Open a file. FileNotFoundError, ValueError; StorageUnavailable also when the folder of
-        all recordings is missing: a disk that is not mounted has lost nothing."""
+        all recordings is missing: an unmounted disk has lost nothing."""
         canonical = self.canonical(path)
         try:
             file = open(self.root / canonical, "rb", opener=_open_at_once)  # noqa: SIM115
@@ -64,18 +64,18 @@ class DiskFiles:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             file.close()
-            raise FileNotFoundError(f"This is no file: {path}")
+            raise FileNotFoundError(f"Not a regular file: {path}")
         return Content(canonical, file, _status(status))
 
     def sha256(self, path: str) -> bytes:
-        """Return the SHA-256 of what is in a file. ValueError, OSError."""
+        """Return the SHA-256 of a file's content. ValueError, OSError."""
         with self.locate(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
-        """Yield the files below the folder `prefix` whose paths sort behind `after`, in order.
+        """Yield the files below the folder `prefix` whose paths sort after `after`, in order.
 
-        A symbolic link is an operator's work: it is neither followed nor taken for a file.
+        Symbolic links are an operator's work: they are neither followed nor taken for files.
         """
         for entry in self._entries(prefix):
             path = f"{prefix}/{entry.name}"
@@ -86,11 +86,11 @@ class DiskFiles:
                 yield from _listed(path, entry)
 
     def locate(self, path: str) -> Path:
-        """Return where a path leads. ValueError."""
+        """Return the full path of a file. ValueError."""
         return self.root / self.canonical(path)
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """In the order of the paths of what is in them."""
+        """Yield a folder's entries, in the order of the paths below them."""
         try:
             with os.scandir(self.root / folder) as entries:
                 yield from sorted(entries, key=_sort_key)
@@ -105,7 +105,7 @@ def _sort_key(entry: os.DirEntry[str]) -> str:
 
 
 def _listed(path: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
-    """Nothing, when the file has just been removed."""
+    """Yield the file, unless it has just been removed."""
     try:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -118,5 +118,5 @@ def _status(status: os.stat_result) -> FileStatus:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting: a named pipe in the place of a file has no writer."""
+    """Open without waiting: a named pipe in place of a file has no writer."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,5 +1,4 @@
-"""Folders: made when they are missing, durable before anybody relies on what is in them, and
-removed when they are empty."""
+"""Folders: created when missing, durable before their files are relied on, removed when empty."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -16,12 +15,12 @@ REMEMBERED_AGE = timedelta(days=2)
 REMOVED_AGE = timedelta(days=3)
 """A process remembers which folders it found durable: those for recordings younger than
 REMEMBERED_AGE, for up to REMEMBERED_SECONDS. Retention removes empty folders only of recordings
-older than REMOVED_AGE, so never one that any process remembers: another process might be making it
-anew, and not have synced it yet. Operators must not do so by hand (deploy/README.md)."""
+older than REMOVED_AGE, so never one that a process remembers: another process might have created it
+anew, but not synced it yet. Operators must not remove any by hand (deploy/README.md)."""
 
 
 class Folders:
-    """The folders below `root`. Never makes `root` itself: its disk may be unmounted, and
+    """The folders below `root`. Never creates `root` itself: its disk may be unmounted, and
     recordings must not go to the disk below."""
 
     def __init__(self, root: Path) -> None:
@@ -30,8 +29,8 @@ class Folders:
         self._remembered_until = 0.0
 
     def make(self, folder: Path) -> None:
-        """Make a folder that was found missing, and those above it. OSError; FileNotFoundError also
-        when somebody removes one meanwhile."""
+        """Create a folder that was found missing, and its parents. OSError; FileNotFoundError also
+        when one is removed meanwhile."""
         if str(folder) in self._durable:
             self.forget()
         if folder.parent != self._root and not folder.parent.is_dir():
@@ -42,22 +41,22 @@ class Folders:
     def settle(self, folder: Path, recorded_at: datetime) -> None:
         """Sync the entries of the folders above `folder`, unless they are known to be durable.
 
-        Another process may have made one a moment ago and not have synced it yet. OSError.
+        Another process may have created one a moment ago but not synced it yet. OSError.
         """
         self._settle(folder, self._known(recorded_at))
 
     def ensure(self, folder: Path, recorded_at: datetime) -> None:
-        """Return when `folder` is there and would survive a power cut. OSError."""
+        """Create `folder` if it is missing, and make it survive a power cut. OSError."""
         if not folder.is_dir():
             self.make(folder)
         self.settle(folder, recorded_at)
 
     def forget(self) -> None:
-        """Know nothing any more: somebody has removed a folder, and perhaps others with it."""
-        self._durable.clear()  # also for a thread that is just settling
+        """Forget which folders are durable: one was removed, and perhaps others with it."""
+        self._durable.clear()  # also for a thread within `settle`
 
     def _known(self, recorded_at: datetime) -> set[str]:
-        """The folders that need no sync for a recording of that time; settling adds to them."""
+        """Return the folders that need no sync for a recording of that time; `settle` adds some."""
         if datetime.now(UTC) - recorded_at > REMEMBERED_AGE:
             return set()
         if monotonic() > self._remembered_until or len(self._durable) >= REMEMBERED_FOLDERS:
@@ -73,7 +72,7 @@ class Folders:
 
 
 def sync_path(path: Path) -> None:
-    """Return when a file's bytes, or a folder's entries, would survive a power cut. OSError."""
+    """Make a file's bytes, or a folder's entries, survive a power cut. OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -82,8 +81,8 @@ def sync_path(path: Path) -> None:
 
 
 def remove_empty_folders(folder: Path, *, up_to: set[Path]) -> Path:
-    """Remove `folder` and those above it while they are empty, but none of `up_to`; return the
-    first that remains."""
+    """Remove `folder` and its parents while they are empty, but none of `up_to`; return the first
+    that remains."""
     while folder not in up_to:
         try:
             folder.rmdir()

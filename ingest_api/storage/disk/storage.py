@@ -1,6 +1,6 @@
-"""The store on a local disk: files are written, synced, named for good, and only then spoken of.
+"""The store on a local disk: files are written, synced, given a final name, and only then in use.
 
-What is in a file, and whether a row points at it, is not this module's business.
+Knows neither the content of a file nor whether a row refers to it.
 """
 
 import os
@@ -19,13 +19,13 @@ from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import INCOMING, RECORDINGS
 
 _RACES = 10
-"""How often retention may remove a folder that an upload has made and not filled yet."""
+"""How often retention may remove a folder that an upload has created but not filled yet."""
 
 
 class DiskStorage(DiskUpkeep):
     """The folder AUDIO_STORAGE_DIR: a `Store` (storage/base.py), and what only a disk has.
 
-    `min_free_bytes` stay free for this user: below that, StorageFull.
+    With fewer than `min_free_bytes` free for this user: StorageFull.
     """
 
     def __init__(self, root: Path, *, min_free_bytes: int = 0) -> None:
@@ -34,8 +34,8 @@ class DiskStorage(DiskUpkeep):
 
     @disk_errors()
     def prepare(self) -> None:
-        """Make the folder, once, when the service starts. When it is missing later, that is an
-        error: its disk may be unmounted, and recordings must not go to the disk below."""
+        """Create the folder, once, when the service starts. A folder missing later is an error: its
+        disk may be unmounted, and recordings must not go to the disk below."""
         missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         for folder in missing:
@@ -56,8 +56,8 @@ class DiskStorage(DiskUpkeep):
     def store(self, spool: TemporaryFile, path: str, recorded_at: datetime) -> str:
         """Give a received file its final name, durably, and return its version.
 
-        The order is the promise: the bytes, the name, the folders above, the one it is in: a
-        file's sync is not its entry's (fsync(2)).
+        The order is the promise: the bytes, the name, the folders above, then the folder it is in.
+        Syncing a file does not sync its entry (fsync(2)).
         """
         spool.sync()
         final = self.locate(path)
@@ -66,22 +66,22 @@ class DiskStorage(DiskUpkeep):
                 self._name(spool, final, recorded_at)
                 return spool.version
             except (FileNotFoundError, FileExistsError):
-                self._folders.forget()  # somebody removes folders
+                self._folders.forget()  # retention is removing folders
         self._name(spool, final, recorded_at)
         return spool.version
 
     def url(self, path: str, seconds: int) -> str | None:
-        """Return None: a disk's files are given out by the service, or by nginx beside it."""
+        """Return None: the service, or nginx beside it, serves the files of a disk."""
         return None
 
     @disk_errors()
     def probe(self) -> None:
-        """Find out by writing whether an upload could be stored now."""
+        """Test by writing whether an upload could be stored now."""
         with self.spool() as file:
             file.write(b"x")
         recordings = self.root / RECORDINGS
         if recordings.exists() and not os.access(recordings, os.W_OK | os.X_OK):
-            raise StorageUnavailable(f"No file can be made in {recordings}")
+            raise StorageUnavailable(f"No file can be created in {recordings}")
 
     @disk_errors()
     def require_free_space(self) -> None:
@@ -92,7 +92,7 @@ class DiskStorage(DiskUpkeep):
             raise StorageFull(f"Only {free} bytes are free, {self._min_free_bytes} are reserved")
 
     def _name(self, spool: TemporaryFile, final: Path, recorded_at: datetime) -> None:
-        """The name first, then the folders' syncs: nobody removes a folder with a file in it."""
+        """Link the name first, then sync the folders: a folder with a file in it is not removed."""
         try:
             spool.link(final)
         except FileNotFoundError:

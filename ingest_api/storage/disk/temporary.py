@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class TemporaryFile:
-    """A new file under a name that nobody relies on. StorageFull, StorageUnavailable."""
+    """A new file under a temporary name. StorageFull, StorageUnavailable."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class TemporaryFile:
 
     @property
     def version(self) -> str:
-        """Return the identity of the file, whatever names it has."""
+        """Return the identity of the file, whatever its names."""
         return version_of(os.fstat(self._descriptor))
 
     @disk_errors()
@@ -38,7 +38,7 @@ class TemporaryFile:
 
     @disk_errors()
     def sync(self) -> None:
-        """Return when the bytes would survive a power cut."""
+        """Make the bytes survive a power cut."""
         os.fsync(self._descriptor)
         reached(Failpoint.SYNCED)
 
@@ -58,7 +58,7 @@ class TemporaryFile:
         """Close the file and remove its temporary names; its final names stay.
 
         A disk that fails here must not turn a stored upload into a failed one, nor hide why one
-        failed. What it leaves behind is harmless, and `flask ingest fsck` finds it.
+        failed. A name left behind is harmless, and `flask ingest fsck` finds it.
         """
         unlinks = [partial(os.unlink, name) for name in self._names]
         for tidy in [partial(os.close, self._descriptor), *unlinks]:
@@ -71,13 +71,13 @@ class TemporaryFile:
 
 
 def version_of(status: os.stat_result) -> str:
-    """Return what tells a file from every other that exists at the same time."""
+    """Return an identity that no other file has at the same time."""
     return f"{status.st_dev}:{status.st_ino}"
 
 
 @disk_errors()
 def _create(path: Path) -> int:
-    """Make the file, and its folder when that is missing; return the descriptor."""
+    """Create the file, and its folder if that is missing; return the descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         return os.open(path, flags, FILE_MODE)

@@ -1,5 +1,5 @@
-"""Stored files, looked after: set aside and put back by `fsck`, removed by `prune`, locked by both
-and by backups. How a file comes to be stored is in `storage.py`."""
+"""Maintains stored files: `fsck` sets them aside and puts them back, `prune` removes them, both and
+backups lock them. Storing a file is in `storage.py`."""
 
 import fcntl
 import os
@@ -34,9 +34,9 @@ class DiskUpkeep(DiskFiles):
 
     @contextmanager
     def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Be the only one who removes or moves files, or relies on their staying; the lock ends
-        with the process. While another has it: StorageUnavailable; or, with `waiting`, call that
-        and wait."""
+        """Hold the lock for removing or moving files, or for relying on them to stay; it ends with
+        the process. While another process holds it: StorageUnavailable; or, with `waiting`, call
+        that and wait."""
         with disk_errors():
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -59,7 +59,7 @@ class DiskUpkeep(DiskFiles):
 
     @disk_errors()
     def remove_temporary_file(self, path: str) -> None:
-        """Remove a file that nobody writes any more."""
+        """Remove a file that no upload is writing any more."""
         (self.root / path).unlink(missing_ok=True)
 
     @disk_errors()
@@ -67,8 +67,8 @@ class DiskUpkeep(DiskFiles):
         """Move a file into .lost+found and return its path there; None when it was written in the
         last `grace` seconds, or is gone.
 
-        An upload may put the file there anew at any time. So its age is checked where no upload
-        can reach it any more, and a fresh file is put back.
+        An upload may store the file anew at any time. So its age is checked where no upload can
+        reach it any more, and a fresh file is put back.
         """
         source, target = self.root / path, self.root / self._aside / path
         self._ensure(target.parent)
@@ -82,7 +82,7 @@ class DiskUpkeep(DiskFiles):
 
     @disk_errors()
     def put_back(self, row: ChunkFile) -> str | None:
-        """Return a row's file from .lost+found to its place; return where it was, or None."""
+        """Move a row's file from .lost+found back to its place; return where it was, or None."""
         path = self.canonical(row.file_path)
         for run in sorted((self.root / LOST_AND_FOUND).glob("*")):
             found = run / path
@@ -94,11 +94,11 @@ class DiskUpkeep(DiskFiles):
         return None
 
     def remove(self, recordings: Mapping[str, datetime]) -> dict[str, str]:
-        """Remove files, given by path and time of recording, and the folders that this leaves
-        empty and that no process remembers (REMOVED_AGE); return the paths that failed, and why.
+        """Remove files, given by path and time of recording; return the paths that failed, and why.
 
-        A file that is gone already, or is no file, is no failure. The last folder is synced, and
-        with it, on a file system that keeps a journal, everything done before.
+        Also removes emptied folders that no process remembers (REMOVED_AGE). A missing file, or a
+        path that is no file, is no failure. The last folder is synced, and with it, on a journaling
+        file system, everything done before.
         """
         failures: dict[str, str] = {}
         folder = self.root
@@ -112,7 +112,7 @@ class DiskUpkeep(DiskFiles):
         return failures
 
     def _remove(self, path: str, recorded_at: datetime) -> Path:
-        """The folder in which something was removed."""
+        """Remove a file, and folders left empty; return the folder that remains."""
         file = self.locate(path)
         try:
             file.unlink()
@@ -124,10 +124,10 @@ class DiskUpkeep(DiskFiles):
         return file.parent
 
     def _move_back(self, source: Path, target: Path) -> bool:
-        """Make the new name durable before the old one goes. False when something that is no file
-        has the new name."""
+        """Make the new name durable before the old one goes. Return False if something other than a
+        file has the new name."""
         self._ensure(target.parent)
-        with suppress(FileExistsError):  # then an upload has brought it
+        with suppress(FileExistsError):  # then an upload has stored it
             os.link(source, target)
         if not stat.S_ISREG(target.lstat().st_mode):
             return False
