@@ -1,1 +1,1 @@
-"""What happens: one module a subject. No HTTP and no terminal."""
+"""The use cases: one module per subject. No HTTP and no terminal."""

@@ -1,4 +1,4 @@
-"""The use cases around devices: register one, change one.
+"""The use cases of devices: register one, change one.
 
 Shared by the admin API and the commands.
 """
@@ -37,7 +37,7 @@ def update_device(
     is_enabled: bool | None = None,
     token: str | None = None,
 ) -> Device:
-    """Enable, disable or give a new token; None leaves as it is. DeviceNotFound, TokenInUse."""
+    """Enable, disable or give a new token; None changes nothing. DeviceNotFound, TokenInUse."""
     token_hash = None if token is None else hash_token(token)
     try:
         device = queries.devices.update_device(
@@ -51,7 +51,7 @@ def update_device(
 
 
 def _conflict(error: psycopg.errors.UniqueViolation) -> DeviceExists | TokenInUse:
-    # By the column: what an adopted database calls its constraints is not known.
+    # By the column: the names of constraints in an adopted database are unknown.
     if "(token_hash)" in (error.diag.message_detail or ""):
         return TokenInUse()
     return DeviceExists()

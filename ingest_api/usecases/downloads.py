@@ -1,4 +1,4 @@
-"""The use case: a stored chunk and its file, for the worker that processes it. Knows nothing of
+"""The use case: open a stored chunk's file for the worker that processes it. Knows nothing of
 HTTP."""
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def open_chunk(chunk_id: UUID, *, database: Database, store: Store[Any]) -> Down
 
 
 def find_chunk(connection: Connection, chunk_id: UUID) -> ChunkProgress:
-    """Return a chunk. ChunkNotFound; ChunkPruned when retention has removed it, or is about to."""
+    """Return a chunk. ChunkNotFound; ChunkPruned when retention has removed it or is about to."""
     chunk = queries.chunks.get_chunk_progress(connection, chunk_id)
     if chunk is None and not queries.chunks.is_pruned(connection, chunk_id):
         raise ChunkNotFound

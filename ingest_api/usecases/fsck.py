@@ -1,8 +1,8 @@
 """Compares the rows with the files, both ways. Memory does not grow with their number.
 
-Uploads and retention may go on meanwhile: whatever looks wrong is looked at again, first the file
-and then the row. A row is never written before its file, nor a file removed before its row is
-marked. How it is shown is `commands/fsck.py`'s business.
+Uploads and retention may run meanwhile: every suspect is checked again, first the file and then the
+row. A row is never written before its file, nor a file removed before its row is marked. Output is
+the business of `commands/fsck.py`.
 """
 
 import re
@@ -23,30 +23,30 @@ from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import RECORDINGS
 
 PAGE = 1000
-FEW = 20  # may be missing without a doubt about the disk
+FEW = 20  # missing files that raise no doubt about the disk
 _ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
 
 
 class Kind(StrEnum):
-    """What can be wrong."""
+    """A kind of discrepancy."""
 
     MISSING_FILE = "missing_file"  # a row whose file is gone
-    WRONG_SIZE = "wrong_size"  # a file that is not as long as its row says
-    WRONG_CHECKSUM = "wrong_checksum"  # nor holds what it says
-    UNREADABLE = "unreadable"  # a file or a folder that the disk does not give
-    FOREIGN_PATH = "foreign_path"  # a row that names something outside AUDIO_STORAGE_DIR
+    WRONG_SIZE = "wrong_size"  # a file whose length differs from its row's
+    WRONG_CHECKSUM = "wrong_checksum"  # a file whose SHA-256 differs from its row's
+    UNREADABLE = "unreadable"  # a file or a folder that the disk cannot read
+    FOREIGN_PATH = "foreign_path"  # a row whose path leads out of AUDIO_STORAGE_DIR
     FILE_RETURNED = "file_returned"  # a row that was given up, and its file is there again
     STRAY_FILE = "stray_file"  # a file without a row: an upload that never got its 200
-    STALE_TEMPORARY = "stale_temporary"  # what a process that died was writing
+    STALE_TEMPORARY = "stale_temporary"  # left by a process that died while writing it
 
 
 Fault = tuple[Kind, str]
-"""What is wrong with a row's file, and in which way."""
+"""A kind and its details, for a row's file."""
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One thing that is wrong, and what was done about it, if anything."""
+    """A row and a file that disagree, and what was done about it, if anything."""
 
     kind: Kind
     file_path: str
@@ -56,11 +56,11 @@ class Discrepancy:
 
 
 class TooMuchMissing(OperatorError):
-    """So many files are missing that the whole disk is probably missing."""
+    """So many files are missing that the whole disk probably is."""
 
 
 def require_disk(connection: Connection, files: DiskUpkeep) -> None:
-    """TooMuchMissing when none of the latest recordings is there, or not even their folder."""
+    """Raise TooMuchMissing if the latest recordings, or even their folder, are missing."""
     if not files.root.is_dir():
         raise TooMuchMissing(f"There is no folder {files.root}", "mount its disk")
     newest = queries.files.list_newest_files(connection)
@@ -86,21 +86,21 @@ def _is_there(files: DiskUpkeep, row: ChunkFile) -> bool:
 class Check:
     """One run of fsck.
 
-    `grace`, in seconds, is the age from which a file without a row, or a temporary file, is taken
-    for left over. It must be longer than an upload can take.
+    `grace`, in seconds, is the age from which a file without a row, or a temporary file, counts as
+    left over. It must exceed the duration of any upload.
     """
 
     connection: Connection
     files: DiskUpkeep
-    waiting_status: ChunkStatus  # of a chunk whose file is back, if it was not finished
+    waiting_status: ChunkStatus  # of an unfinished chunk whose file is back
     grace: float
     checksums: bool = False
     repair: bool = False
     force: bool = False
 
     def rows(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
-        """What is wrong with the rows' files. `progress` is called with the rows done since.
-        TooMuchMissing when it is to repair that, and is not forced."""
+        """Yield what is wrong with the rows' files; call `progress` with the rows done since.
+        TooMuchMissing when repairing without `force`."""
         after = FIRST_ID
         while page := queries.files.list_chunk_files(self.connection, after=after, page=PAGE):
             yield from self._check_page(page)
@@ -108,7 +108,7 @@ class Check:
             progress(len(page))
 
     def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
-        """Files that no row names. `progress` is called with the files done since."""
+        """Yield files that no row names; call `progress` with the files done since."""
         candidates: list[str] = []
         for page in _pages(self.files.list(RECORDINGS)):
             old = [file.path for file in page if self._is_old(file)]
@@ -122,7 +122,7 @@ class Check:
             yield Discrepancy(Kind.UNREADABLE, folder, None, reason, False)
 
     def temporary_files(self) -> Iterator[Discrepancy]:
-        """Files that no upload is writing any more."""
+        """Yield, and with `repair` remove, files that no upload is writing any more."""
         for file in filter(self._is_old, self.files.temporary_files()):
             if self.repair:
                 self.files.remove_temporary_file(file.path)
@@ -131,14 +131,14 @@ class Check:
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Discrepancy]:
         suspects = [row for row in page if self._fault(row)]
-        # The files again, which an upload may have brought; then the rows, which retention may have
+        # The files again, which an upload may have stored; then the rows, which retention may have
         # marked before it removed the files.
         found = {row.chunk_id: fault for row in suspects if (fault := self._fault(row))}
         rows = queries.files.get_chunk_files(self.connection, list(found)) if found else []
         faults = {row: found[row.chunk_id] for row in rows if row.status != ChunkStatus.PRUNED}
         self._require_plausible(faults, len(page))
         for row, (kind, detail) in faults.items():
-            done = self._mend(row, kind) if self.repair else ""
+            done = self._repair(row, kind) if self.repair else ""
             shown = f"{detail}: {done}" if done else detail
             yield Discrepancy(kind, row.file_path, row.chunk_id, shown, bool(done))
 
@@ -174,8 +174,8 @@ class Check:
                 "check that every disk is mounted; if the files are really gone, add --force",
             )
 
-    def _mend(self, row: ChunkFile, kind: Kind) -> str:
-        """What was done, if anything."""
+    def _repair(self, row: ChunkFile, kind: Kind) -> str:
+        """Repair a row's file if possible; return what was done, or an empty string."""
         if kind is Kind.FILE_RETURNED:
             status = self._restore(row)
             return f"{status} again" if status else ""
@@ -184,8 +184,8 @@ class Check:
         if aside := self.files.put_back(row):
             return f"put back from {aside}"
         if not queries.files.mark_file_missing(self.connection, row.chunk_id):
-            return ""  # gone, or in a worker's hands: the next run will see
-        if self.files.status(row.file_path):  # an upload has just brought it
+            return ""  # gone, or claimed by a worker: the next run decides
+        if self.files.status(row.file_path):  # an upload has just stored it
             self._restore(row)
             return ""
         return "marked ERROR"
@@ -199,13 +199,13 @@ class Check:
         return time() - file.written_at > self.grace
 
     def _without_named_by_id(self, file_paths: list[str]) -> set[str]:
-        """The paths that are not the file of the row whose id is in the name."""
+        """Return the paths that do not belong to the row whose id is in the name."""
         found = filter(None, map(_ID_IN_NAME.search, file_paths))
         rows = queries.files.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
         return set(file_paths) - self._canonical(row.file_path for row in rows)
 
     def _strays(self, candidates: list[str]) -> Iterator[Discrepancy]:
-        # The rows of the earlier service may name their files otherwise.
+        # Rows of the earlier service may spell paths differently.
         spellings = [s for path in filter(_is_text, candidates) for s in self.files.spellings(path)]
         known = queries.files.filter_known_paths(self.connection, spellings) if spellings else []
         for file_path in sorted(set(candidates) - self._canonical(known)):
@@ -239,7 +239,7 @@ def _reason(error: OSError | StorageUnavailable) -> str:
 
 
 def _is_text(file_path: str) -> bool:
-    """Whether PostgreSQL could hold it: a name on disk may be any bytes."""
+    """Return whether PostgreSQL could hold a path: a name on disk may be any bytes."""
     try:
         file_path.encode()
     except UnicodeEncodeError:

@@ -22,7 +22,7 @@ class Incoming(Generic[SpoolT]):
         return self._hash.digest()
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes. FileTooLarge, StorageFull, StorageUnavailable."""
+        """Append the next bytes. FileTooLarge, StorageFull, StorageUnavailable."""
         self.size += len(data)
         if self.size > self.max_bytes:
             raise self.too_large()

@@ -1,8 +1,7 @@
-"""The use case: give each chunk that waits to one worker at a time, for as long as its lease lasts.
+"""The use case: lease each queued chunk to one worker at a time.
 
-The number of the attempt is the fence: what a worker says under an attempt that is over changes
-nothing (see sql/README.md, also for workers that use plain SQL). Knows nothing of
-HTTP.
+The attempt number is the fence: a worker's report under an attempt that is over changes nothing
+(see sql/README.md, also for workers that use plain SQL). Knows nothing of HTTP.
 """
 
 import logging
@@ -26,26 +25,26 @@ from ingest_api.models.queue import Claim, ClaimedChunk, Failure, Turn
 from ingest_api.usecases.downloads import find_chunk
 
 CROWD = 100
-"""While no more chunks wait, claims go by age alone. When more do, one device may have been offline
-for days: then every second chunk is the oldest of the device whose turn it is, so that no device
-waits for another's backlog."""
+"""Up to this many waiting chunks are claimed by age alone. With more, one device may have been
+offline for days. Then every second chunk is the oldest of the device whose turn it is, so that no
+device waits for another's backlog."""
 
 _FIRST_TURN: Turn = (FIRST_ID, FIRST_ID)
 _log = logging.getLogger(__name__)
 
 
 class Leases:
-    """The leases that one process gives. Each process goes through the devices in turn for itself:
-    that is as fair, and needs no statement."""
+    """Leases chunks in one process. Each process takes the devices in turn by itself: that is as
+    fair as a shared order, and needs no statement."""
 
     def __init__(self, database: Database, *, max_attempts: int) -> None:
         self._database = database
         self._max_attempts = max_attempts
-        self._last_turns: dict[UUID | None, Turn] = {}  # by the shop that was asked for
-        self._odd_one = cycle((0, 1))  # whether the odd one of a claim is in turn
+        self._last_turns: dict[UUID | None, Turn] = {}  # by the point that was asked for
+        self._odd_one = cycle((0, 1))  # whether the odd chunk of a claim is in turn
 
     def claim(self, claim: Claim) -> list[ChunkProgress]:
-        """What there is for a worker, the oldest recording first. DatabaseUnavailable."""
+        """Claim chunks for a worker; return them, oldest recording first. DatabaseUnavailable."""
         in_turn = (claim.limit + next(self._odd_one)) // 2
         after = self._last_turns.get(claim.point_id, _FIRST_TURN)
         with self._transaction() as connection:
@@ -58,21 +57,21 @@ class Leases:
         return sorted(chunks, key=lambda chunk: (chunk.start_ts, chunk.chunk_id))
 
     def claim_one(self, chunk_id: UUID, *, worker: str, lease: timedelta) -> ChunkProgress:
-        """The chunk that a worker has heard of. ChunkFinished, ChunkInWork, ChunkPruned,
+        """Claim a chunk that a worker has heard of. ChunkFinished, ChunkInWork, ChunkPruned,
         ChunkNotFound, DatabaseUnavailable."""
         with self._transaction() as connection:
             self._expire(connection)
             claimed = queries.leases.claim_chunk(connection, chunk_id, worker=worker, lease=lease)
             chunk = claimed or find_chunk(connection, chunk_id)
         if claimed is None and chunk.status in {ChunkStatus.DONE, ChunkStatus.ERROR}:
-            raise ChunkFinished(f"Nothing is left to do: the chunk is {chunk.status}")
+            raise ChunkFinished(f"{ChunkFinished.message}: it is {chunk.status}")
         if claimed is None:
             raise ChunkInWork
         return claimed
 
     def extend(self, chunk_id: UUID, *, attempt: int, lease: timedelta) -> ChunkProgress:
-        """A lease that ends that long from now. LeaseLost, ChunkLocked, ChunkPruned, ChunkNotFound,
-        DatabaseUnavailable."""
+        """Extend a lease to end that long from now. LeaseLost, ChunkLocked, ChunkPruned,
+        ChunkNotFound, DatabaseUnavailable."""
         with self._database.connection() as connection:
             extended = queries.leases.extend_lease(
                 connection, chunk_id, attempt=attempt, lease=lease
@@ -80,7 +79,7 @@ class Leases:
             return extended or _lost(find_chunk(connection, chunk_id), attempt)
 
     def finish(self, chunk_id: UUID, *, attempt: int) -> ChunkProgress:
-        """The chunk, done; also when this was said before. Errors as for `extend`."""
+        """Mark a chunk as done; a repeated report changes nothing. Errors as for `extend`."""
         with self._database.connection() as connection:
             finished = queries.leases.finish_chunk(connection, chunk_id, attempt=attempt)
             chunk = finished or find_chunk(connection, chunk_id)
@@ -90,8 +89,8 @@ class Leases:
         return chunk
 
     def fail(self, chunk_id: UUID, failure: Failure, *, attempt: int) -> ChunkProgress:
-        """The chunk, in the queue again or given up; also when this was said before. Errors as for
-        `extend`."""
+        """Queue a chunk again or mark it as failed; a repeated report changes nothing. Errors as
+        for `extend`."""
         with self._database.connection() as connection:
             failed = queries.leases.fail_chunk(
                 connection, chunk_id, failure, attempt=attempt, max_attempts=self._max_attempts
@@ -105,8 +104,8 @@ class Leases:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """So that nothing is given away whose receiver is not told: what takes too long, or cannot
-        be read, is rolled back."""
+        """Open a transaction. A claim that takes too long, or cannot be read, is rolled back:
+        its worker would never hear of it."""
         with self._database.connection() as connection, connection.transaction():
             yield connection
 
@@ -114,7 +113,7 @@ class Leases:
         if chunk.turn_point_id is None or chunk.turn_device_id is None:
             return
         last = (chunk.turn_point_id, chunk.turn_device_id)
-        # Where nobody came behind the last one, the first is next.
+        # If no device came after the last one, the first is next.
         self._last_turns[point_id] = last if last != after else _FIRST_TURN
 
     def _expire(self, connection: Connection) -> None:
@@ -123,8 +122,8 @@ class Leases:
 
 
 def _lost(chunk: ChunkProgress, attempt: int) -> NoReturn:
-    """ChunkLocked when the lease is still good: somebody has the row in an open transaction, and an
-    upload may need the connection that would wait for it."""
+    """Raise ChunkLocked if the lease is still good, else LeaseLost. Another session has the row
+    locked then, and an upload may need the connection that would wait for it."""
     is_held = (chunk.status, chunk.attempts) == (ChunkStatus.PROCESSING, attempt)
     if is_held and chunk.lease_expires_at:
         raise ChunkLocked

@@ -9,8 +9,8 @@ from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import QueueState, QueueWorker
 
 COUNTABLE = 100_000
-"""How many finished chunks of each status are counted; there may be many more, and looking at the
-queue must not become slower by that."""
+"""How many finished chunks of each status are counted. There may be many more, and they must not
+slow down reading the queue."""
 
 
 WAITING = (ChunkStatus.UPLOADED, ChunkStatus.QUEUED)
@@ -38,13 +38,13 @@ class QueueSnapshot:
 
     @property
     def growth(self) -> int:
-        """By how many chunks an hour."""
+        """Return by how many chunks an hour the queue grows."""
         hour = self.last_hour
         return hour["received"] - hour["done"] - hour["error"]
 
     @property
     def empty_in_seconds(self) -> float | None:
-        """None: it does not shrink."""
+        """Return after how many seconds the queue is empty; None if it does not shrink."""
         return self.waiting / -self.growth * 3600 if self.growth < 0 else None
 
     def seconds_since(self, instant: datetime | None) -> float | None:

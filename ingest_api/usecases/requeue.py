@@ -1,8 +1,8 @@
 """Puts chunks into the queue again, as if they had never been tried.
 
-Batch by batch, so that uploads and claims hardly notice. What a worker held is taken from it: the
-number of the attempt is its fence, and with plain SQL it has none (see sql/README.md). Knows
-nothing of how operators are asked and told.
+Batch by batch, so that uploads and claims hardly notice. A worker loses its chunk: the attempt
+number is its fence, and with plain SQL it has none (see sql/README.md). Knows nothing of prompts
+and output.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _BRING_BACK = "its file is missing: bring it back and run: flask ingest fsck --r
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a chunk that was named cannot go into the queue."""
+    """Why a named chunk cannot go into the queue."""
 
     chunk_id: UUID
     status: str | None  # None: there is no such chunk
@@ -31,7 +31,7 @@ class Refusal:
 def refusals(
     connection: Connection, selection: RequeueSelection, *, waiting_status: ChunkStatus
 ) -> list[Refusal]:
-    """Those of the selection's ids that `requeue` will pass over, in their order."""
+    """Return why `requeue` will pass over some of the selection's ids, in their order."""
     ids = list(selection.chunk_ids or ())
     found = {chunk.chunk_id: chunk for chunk in queries.files.get_chunk_files(connection, ids)}
     refused = (
@@ -67,8 +67,8 @@ def _refusal(
 def requeue(
     connection: Connection, selection: RequeueSelection, *, waiting_status: ChunkStatus
 ) -> Iterator[list[RequeuedChunk]]:
-    """Do so, in the order of the ids, yielding after each batch its ids, and whether they are
-    requeued: not what another session is just holding. `connection` must be in autocommit mode.
+    """Requeue the selection in the order of the ids; yield the ids of each batch, and whether they
+    are requeued: not if another session holds them. `connection` must be in autocommit mode.
 
     What fsck has given up for its missing file is passed over: a worker could not read it.
     """

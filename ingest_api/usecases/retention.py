@@ -1,9 +1,9 @@
-"""Removes chunks that are no longer wanted, so that at no time a row promises a file that is gone.
+"""Removes chunks that are no longer wanted. At no time does a row promise a file that is gone.
 
-Batch by batch: mark the rows PRUNED, which takes them out of everybody's hands; remove the files;
-delete the rows. What a crash leaves is marked, and the next run finishes it. The caller holds the
-lock of `DiskUpkeep`: nobody else may delete a row, and so let an upload store the chunk anew,
-while this one is still about to remove the file.
+Batch by batch: mark the rows PRUNED, which ends every claim; remove the files; delete the rows. A
+crash leaves marked rows, which the next run finishes. The caller holds the lock of `DiskUpkeep`:
+another run must not delete a row, and so let an upload store the chunk anew, while this one is
+still about to remove the file.
 """
 
 import logging
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """What was removed in one step, and how many files could not be; the log says which."""
+    """The totals of one step. The log names the files that could not be removed."""
 
     chunks: int = 0
     bytes: int = 0
@@ -40,16 +40,18 @@ class Batch:
 
 
 class Refused(OperatorError):
-    """More would be removed than was meant."""
+    """The run would remove more than was meant."""
 
 
 def received_before(connection: Connection, older_than: timedelta, *, force: bool) -> datetime:
-    """The time before which chunks of that age were received, by PostgreSQL's clock, which dated
-    them. Refused when a clock is wrong, or all that there is would be that old."""
+    """Return the time before which chunks of that age were received, by PostgreSQL's clock, which
+    dated them. Refused when a clock is wrong, or every chunk would be that old."""
     now = queries.server.get_server_clock(connection)
     off = abs(now - datetime.now(UTC)).total_seconds()
     if off > MOST_CLOCK_SECONDS:
-        raise Refused(f"The clocks of this machine and of PostgreSQL are {off:.0f} s apart")
+        raise Refused(
+            f"The clocks of this machine and of PostgreSQL are {off:.0f} s apart", "correct them"
+        )
     before, last = now - older_than, queries.devices.get_last_seen(connection)
     if last and last < before and not force:
         raise Refused(
@@ -60,7 +62,7 @@ def received_before(connection: Connection, older_than: timedelta, *, force: boo
 
 
 def require_no_references(connection: Connection, *, cascade: bool) -> None:
-    """Refused when other tables refer to chunks, unless their rows may go with them."""
+    """Raise Refused if other tables reference chunks, unless their rows may be deleted too."""
     references = queries.retention.list_references(connection)
     blocking = [found.table_name for found in references if found.on_delete in {"a", "r"}]
     if blocking:
@@ -83,11 +85,11 @@ def prune(
     batch_size: int,
     chunks_per_second: float | None = None,
 ) -> Iterator[Batch]:
-    """Remove what an earlier run has left and then what is selected, oldest first, yielding each
+    """Remove chunks that an earlier run has left, then the selection, oldest first; yield each
     batch when it is gone for good. `connection` must be in autocommit mode.
 
     A file that cannot be removed stays, with its marked row, for the next run. StorageUnavailable
-    when that is so of all that has just been marked: then the disk is at fault.
+    if that happens to a whole batch just marked: then the disk is at fault.
     """
     while queries.retention.forget_pruned(connection, batch=batch_size):
         pass
@@ -112,7 +114,7 @@ def _mark(
     connection: Connection, selection: Selection, batch_size: int
 ) -> Iterator[list[PrunedChunk]]:
     for status in selection.statuses:
-        received_from = None  # so that what is dead already is not read again and again
+        received_from = None  # skips dead rows, else read again and again
         while marked := queries.retention.mark_pruned(
             connection, selection, status=status, received_from=received_from, batch=batch_size
         ):
@@ -123,7 +125,7 @@ def _mark(
 def _remove(
     connection: Connection, store: Store[Any], chunks: list[PrunedChunk], seconds_each: float
 ) -> Batch:
-    """Take at least so long."""
+    """Remove a batch, in no less than `seconds_each` for a chunk."""
     started = monotonic()
     promised = _promised_by_others(connection, chunks)
     failures = store.remove(
@@ -141,7 +143,7 @@ def _remove(
 
 
 def _promised_by_others(connection: Connection, chunks: list[PrunedChunk]) -> set[str]:
-    """The paths that rows name which stay. This service's have their own id in the name; only of
-    the earlier one's could two share a file."""
+    """Return the paths that other rows still name. This service's paths contain the chunk's id;
+    only rows of the earlier service could share a file."""
     odd = [chunk.file_path for chunk in chunks if str(chunk.chunk_id) not in chunk.file_path]
     return set(queries.retention.filter_promised_paths(connection, odd)) if odd else set()

@@ -1,5 +1,5 @@
-"""The use case: accept a chunk, so that once this returns neither its bytes nor its row can be
-lost. Knows nothing of HTTP."""
+"""The use case: accept a chunk. Once this returns, neither its bytes nor its row can be lost. Knows
+nothing of HTTP."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.incoming import Incoming
 
 MARK_SECONDS = 0.9
-"""For the statement that only completes an announcement; see database.pool.USE_SECONDS."""
+"""The limit of the statement that only completes an announcement; see database.pool.USE_SECONDS."""
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,7 +56,7 @@ class Uploads(Generic[SpoolT]):
 
     @contextmanager
     def receive(self) -> Iterator[Incoming[SpoolT]]:
-        """Lend a place for the bytes, gone at the end whatever happens. StorageFull,
+        """Lend a place for the bytes, removed at the end whatever happens. StorageFull,
         StorageUnavailable."""
         with self._store.spool() as spool:
             yield Incoming(spool, max_bytes=self._max_bytes)
@@ -64,10 +64,10 @@ class Uploads(Generic[SpoolT]):
     def accept(self, device: Device, recording: Recording, incoming: Incoming[SpoolT]) -> Receipt:
         """Store a received recording under its final name, then record it.
 
-        An upload that was accepted before gets the receipt of the first time, and its file back if
-        that was lost. DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull,
-        StorageUnavailable, DatabaseUnavailable: then the agent sends again, and that completes
-        this upload.
+        An upload that was accepted before gets its first receipt, and its file back if that was
+        lost. DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull,
+        StorageUnavailable, DatabaseUnavailable: then the agent sends again, which completes this
+        upload.
         """
         _require_own(device, recording)
         if not incoming.size:
@@ -77,16 +77,16 @@ class Uploads(Generic[SpoolT]):
         inserted, known = self._record(chunk)
         reached(Failpoint.COMMITTED)
         if not self._holds(known.file_path, version):
-            # It was recorded before its device was moved to another register, and that is its
-            # place. Or retention removed the file of the first time just before the row was written
-            # anew. Or the same upload came twice at once, and the other has put its own file there.
+            # The first upload came before its device moved to another register, and its path stays.
+            # Or retention removed the first file just before the row was inserted again. Or the
+            # same upload came twice at once, and the other has stored its own file there.
             self._store.store(incoming.spool, known.file_path, known.start_ts)
         return Receipt(known, duplicate=not inserted)
 
     def announce(self, receipt: Receipt) -> Receipt:
-        """Announce a chunk that waits for it in Redis; return the receipt, which then says queued.
+        """Announce an UPLOADED chunk in Redis; return the receipt, which then says queued.
 
-        Raises nothing: the chunk is safe, and the relay announces what could not be announced.
+        Raises nothing: the chunk is safe, and the relay announces it if this fails.
         """
         chunk = receipt.chunk
         if self._announcer is None or chunk.status != ChunkStatus.UPLOADED:
@@ -105,7 +105,7 @@ class Uploads(Generic[SpoolT]):
         return replace(receipt, chunk=replace(chunk, status=ChunkStatus.QUEUED))
 
     def _record(self, chunk: NewChunk) -> tuple[bool, Chunk]:
-        """Whether the row is new, and the row."""
+        """Insert the row; return whether it is new, and the row."""
         try:
             with self._database.connection() as connection:
                 status = self._waiting_status
@@ -118,7 +118,7 @@ class Uploads(Generic[SpoolT]):
         return inserted is not None, known
 
     def _known(self, connection: Connection, chunk_id: UUID) -> Chunk | None:
-        """The row of the first time; if it was given up because its file was gone, no longer."""
+        """Return the first upload's row, restored if it failed because its file was missing."""
         known = queries.chunks.get_chunk(connection, chunk_id)
         if not known or known.status != ChunkStatus.ERROR:
             return known
@@ -128,8 +128,8 @@ class Uploads(Generic[SpoolT]):
         return queries.chunks.get_chunk(connection, chunk_id) if restored else known
 
     def _holds(self, path: str, version: str) -> bool:
-        """Whether the file under `path` is the one that was just stored. Another one may have the
-        same bytes, but nobody knows yet how durable it is."""
+        """Return whether the file under `path` is the one just stored. Another may have the same
+        bytes, but may not be durable yet."""
         status = self._store.status(path)
         return status is not None and status.version == version
 
@@ -167,7 +167,7 @@ def chunk_id_for(device_id: UUID, start_ts: datetime, sha256: bytes) -> UUID:
 
 
 def _duration_sec(recording: Recording) -> int:
-    """In whole seconds; a clock that was set during the recording makes it decades."""
+    """Return whole seconds; a clock that was set during the recording makes them decades."""
     seconds = round((recording.end_ts - recording.start_ts).total_seconds())
     return min(seconds, INTEGER_MAX)
 
