@@ -35,7 +35,7 @@ class Kind(StrEnum):
     WRONG_CHECKSUM = "wrong_checksum"  # a file whose SHA-256 differs from its row's
     UNREADABLE = "unreadable"  # a file or a folder that the disk cannot read
     FOREIGN_PATH = "foreign_path"  # a row whose path leads out of AUDIO_STORAGE_DIR
-    FILE_RETURNED = "file_returned"  # a row that was given up, and its file is there again
+    FILE_RETURNED = "file_returned"  # a row marked for its missing file, which is back
     STRAY_FILE = "stray_file"  # a file without a row: an upload that never got its 200
     STALE_TEMPORARY = "stale_temporary"  # left by a process that died while writing it
 
@@ -153,18 +153,18 @@ class Check:
             return Kind.UNREADABLE, _reason(error)
 
     def _compare(self, row: ChunkFile) -> Fault | None:
-        given_up = row.file_missing_since is not None
+        marked = row.file_missing_since is not None
         status = self.files.status(row.file_path)
         if status is None:
             found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
-            return None if given_up else found
+            return None if marked else found
         if status.size != row.file_size_bytes:
             return Kind.WRONG_SIZE, f"{status.size} bytes, not {row.file_size_bytes}"
-        if (self.checksums or given_up) and row.sha256 is not None:
+        if (self.checksums or marked) and row.sha256 is not None:
             sha256 = self.files.sha256(row.file_path)
             if sha256 != row.sha256:
                 return Kind.WRONG_CHECKSUM, f"SHA-256 {sha256.hex()}, not {row.sha256.hex()}"
-        return (Kind.FILE_RETURNED, "the row was given up, its file is there") if given_up else None
+        return (Kind.FILE_RETURNED, "marked as missing, its file is back") if marked else None
 
     def _require_plausible(self, faults: dict[ChunkFile, Fault], rows: int) -> None:
         missing = sum(kind is Kind.MISSING_FILE for kind, _ in faults.values())

@@ -58,10 +58,10 @@ def _refusal(
     if status in statuses:
         return None
     if status == waiting_status:
-        return Refusal(chunk_id, status, f"it waits already ({status})", waits=True)
+        return Refusal(chunk_id, status, f"it is already {status}", waits=True)
     if status == ChunkStatus.PRUNED:
         return Refusal(chunk_id, status, "it is PRUNED: retention is removing it")
-    return Refusal(chunk_id, status, f"it is {status}; if it is to be processed: --status {status}")
+    return Refusal(chunk_id, status, f"it is {status}; to requeue it: --status {status}")
 
 
 def requeue(
@@ -70,7 +70,7 @@ def requeue(
     """Requeue the selection in the order of the ids; yield the ids of each batch, and whether they
     are requeued: not if another session holds them. `connection` must be in autocommit mode.
 
-    What fsck has given up for its missing file is passed over: a worker could not read it.
+    Chunks that fsck marked for a missing file are passed over: a worker could not read them.
     """
     after = FIRST_ID
     while batch := queries.queue.requeue_chunks(

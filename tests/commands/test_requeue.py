@@ -154,7 +154,7 @@ def test_what_is_done_is_processed_again_only_when_asked(
     result = _requeue(emptied, failed[0])
     assert (result.returncode, result.stdout[:17]) == (1, "requeued 0 chunks")
     assert result.stderr == (
-        f"not requeued: {failed[0]}: it is DONE; if it is to be processed: --status DONE\n"
+        f"not requeued: {failed[0]}: it is DONE; to requeue it: --status DONE\n"
     )
     assert _requeued(emptied, failed[0], "--status", "done") == 1
     assert _requeued(emptied, "--status", "DONE", "--status", "ERROR", "--all") == 1
@@ -176,7 +176,7 @@ def test_what_cannot_be_requeued_is_named_and_the_rest_is(
         f"not requeued: {UNKNOWN}: there is no such chunk",
         f"not requeued: {REMOVED}: retention has removed it",
         f"not requeued: {failed[0]}: it is PRUNED: retention is removing it",
-        f"not requeued: {failed[1]}: it waits already (QUEUED)",
+        f"not requeued: {failed[1]}: it is already QUEUED",
     ]
     result = _requeue(emptied, *ids, "--json")
     assert (result.returncode, result.stderr) == (1, "")
@@ -194,7 +194,7 @@ def test_what_waits_already_is_no_failure(emptied: Service, failed: list[str]) -
     assert _requeue(emptied, failed[0]).returncode == 0
     again = _requeue(emptied, failed[0])
     assert again.returncode == 0
-    assert "it waits already (QUEUED)" in again.stderr
+    assert "it is already QUEUED" in again.stderr
 
 
 def test_a_chunk_without_its_file_is_left_until_the_file_is_back(
@@ -257,7 +257,7 @@ def test_with_redis_chunks_are_announced_again(emptied: Service, failed: list[st
     _move(emptied, "QUEUED", failed[1:2])  # it was announced, and Redis has lost that
     result = _requeue(emptied, failed[1], **REDIS)
     assert result.returncode == 1
-    assert "it is QUEUED; if it is to be processed: --status QUEUED" in result.stderr
+    assert "it is QUEUED; to requeue it: --status QUEUED" in result.stderr
     assert _requeued(emptied, "--status", "QUEUED", "--all", **REDIS) == 1
     assert _statuses(emptied) == {"UPLOADED": 2, "ERROR": 2}
     # Without Redis again:
