@@ -1,6 +1,6 @@
-"""The schema and its history: which migrations there are, which were applied, applying the rest.
+"""The schema and its history: which migrations exist, which were applied, and applying the rest.
 
-The files are in `sql/migrations`. How operators see this is in `commands/migrate.py`.
+The files are in `sql/migrations`; the command is in `commands/migrate.py`.
 """
 
 import hashlib
@@ -36,11 +36,11 @@ class SchemaError(OperatorError):
 
 
 class SchemaBehind(SchemaError):
-    """Migrations are waiting to be applied."""
+    """The database lacks migrations of this version."""
 
 
 class SchemaAhead(SchemaError):
-    """A newer version has migrated it."""
+    """A newer version has migrated the database."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Migration:
 
 @cache
 def available() -> tuple[Migration, ...]:
-    """Every migration of this version, oldest first."""
+    """Return every migration of this version, oldest first."""
     folder = files("ingest_api.sql").joinpath("migrations")
     found = [
         Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_bytes())
@@ -73,7 +73,7 @@ def available() -> tuple[Migration, ...]:
 
 
 def applied(connection: Connection) -> list[AppliedMigration]:
-    """What was applied to this database, oldest first; SchemaError when that is not ours."""
+    """Return the migrations that this database has, oldest first. SchemaError for foreign ones."""
     _require_supported_server(connection)
     if not queries.server.has_schema_migrations(connection):
         return []
@@ -92,20 +92,20 @@ def applied(connection: Connection) -> list[AppliedMigration]:
 
 
 def pending(connection: Connection) -> list[Migration]:
-    """What is still to be applied, oldest first; SchemaError as for `applied`."""
+    """Return the migrations that this database lacks, oldest first. SchemaError as for `applied`."""
     done = {row.version for row in applied(connection)}
     return [migration for migration in available() if migration.version not in done]
 
 
 def apply(connection: Connection) -> Iterator[Migration]:
-    """Apply what is pending, yielding each migration when it is committed.
+    """Apply the pending migrations, yielding each one when it is committed. SchemaError.
 
-    Safe from several processes at once: the lock makes all but the first wait, and they then
-    find nothing to do. `connection` must be in autocommit mode. Raises SchemaError.
+    Safe from several processes at once: all but the first wait for the lock, and then find nothing
+    to do. `connection` must be in autocommit mode.
     """
     _require_supported_server(connection)
     while not queries.server.try_lock_migrations(connection):
-        # Not a wait in the server: an index that is built concurrently would wait for this one.
+        # Do not wait in the server: a concurrent index build would wait for this session.
         sleep(LOCK_POLL_SECONDS)
     queries.server.create_schema_migrations(connection)
     for migration in pending(connection):
@@ -114,8 +114,8 @@ def apply(connection: Connection) -> Iterator[Migration]:
 
 
 def require_current(connection: Connection, *, allow_newer: bool = False) -> None:
-    """SchemaError, with the command to run, unless this version and the database agree, or the
-    database is ahead and that is allowed."""
+    """Raise SchemaError unless this version and the database agree, or the database is ahead and
+    that is allowed."""
     try:
         waiting = pending(connection)
     except SchemaAhead as error:
@@ -129,8 +129,10 @@ def require_current(connection: Connection, *, allow_newer: bool = False) -> Non
 
 
 def refuse_old_schema(connection: Connection) -> None:
-    """For each new connection of a running service: as `require_current`, but a schema that is
-    ahead passes, because an upgrade migrates first and restarts the service after."""
+    """Raise SchemaBehind on a schema that is behind, for each new connection of a running service.
+
+    A schema that is ahead passes: an upgrade migrates first and restarts the service afterwards.
+    """
     try:
         require_current(connection)
     except SchemaBehind:
@@ -140,8 +142,8 @@ def refuse_old_schema(connection: Connection) -> None:
 
 
 def _apply_patiently(connection: Connection, migration: Migration) -> None:
-    """While a table's lock is waited for, every upload waits behind: so not for long, but again. An
-    index that is built concurrently holds up nobody, and waits for whoever is there before it."""
+    """Apply one migration, waiting for a table's lock briefly and repeatedly: every upload queues
+    behind such a wait. A concurrent index build blocks nobody, and may wait as long as it needs."""
     timeout = LOCK_MILLISECONDS if migration.in_transaction else 0
     queries.server.set_lock_timeout(connection, timeout)
     for left in reversed(range(LOCK_TRIES)):
@@ -169,8 +171,7 @@ def _apply_one(connection: Connection, migration: Migration) -> None:
 
 
 def _drop_half_built(connection: Connection, migration: Migration) -> None:
-    """An index that was to be built concurrently, and whose building failed, is there and useless:
-    IF NOT EXISTS would leave it so."""
+    """Drop the invalid index that a failed concurrent build has left: IF NOT EXISTS would keep it."""
     for name in queries.server.list_invalid_indexes(connection):
         if name.encode() in migration.text:
             connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(SQL(name)))
@@ -201,7 +202,8 @@ def _require_supported_server(connection: Connection) -> None:
 
 
 def _require_complete(connection: Connection) -> None:
-    """What is ahead may lack something as well, where two versions took turns."""
+    """Raise SchemaBehind when a schema that is ahead lacks one of our migrations nevertheless, as
+    after two versions have taken turns."""
     done = {row.version for row in queries.server.list_applied_migrations(connection)}
     for migration in available():
         if migration.version not in done:

@@ -18,29 +18,29 @@ from ingest_api.errors import DatabaseUnavailable
 from ingest_api.settings import Settings
 
 USE_SECONDS = 2.0
-"""How long one use may wait for a connection and its statements together. An upload uses the
-database twice, and with Redis a third time and shorter, and is answered within 5 s; /health uses it
-once and has 3 s."""
+"""How long one use may wait, for a connection and its statements together. An upload uses the
+database twice (with Redis a third time, shorter) and is answered within 5 s; /health uses it once
+and has 3 s."""
 
 _CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 3,
     "application_name": "ingest_api",
 }
-# A session that cannot write (`default_transaction_read_only`, a standby) is refused when it is
-# opened: it would stay as it is when the server has long become writable.
+# Refuse a session that cannot write (`default_transaction_read_only`, a standby) when it is opened:
+# it would stay read-only after the server has become writable.
 _WRITABLE = {"target_session_attrs": "read-write"}
-# In another zone the first and the last day that Python knows cannot be read back.
+# In another zone the first and the last day of Python's calendar cannot be read back.
 _IN_UTC = "SET timezone = 'UTC'"
 
-# What the server's state explains, and not the statement.
+# Errors that come from the state of the server, not from the statement.
 _FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 
 _T = TypeVar("_T")
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
-    """A connection that waits for the server no longer than until `deadline` (monotonic).
+    """A connection that waits for the server until `deadline` (monotonic) at most.
 
     `statement_timeout` is not enough: a server that hangs does not keep its own time.
     """
@@ -54,7 +54,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
 
 class _Pool(ConnectionPool[BoundedConnection]):
-    """A pool that can tell why it has no connection to lend."""
+    """A pool that knows why it has no connection to lend."""
 
     refusal: Exception | None = None  # why the last attempt to connect that ended has failed
 
@@ -72,9 +72,11 @@ Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 
 def connect(settings: Settings, *, seconds: float | None = None) -> Connection:
-    """One connection of its own, for commands and checks; psycopg.OperationalError if there is
-    no server, or if its statements together take longer than `seconds`. In autocommit mode, like
-    the pool's."""
+    """Open one connection beside the pool, for commands and checks, in autocommit mode.
+
+    psycopg.OperationalError when the server is unreachable, or when all statements together take
+    longer than `seconds`.
+    """
     connection = BoundedConnection.connect(settings.database_url, **_CONNECTION)
     connection.deadline = None if seconds is None else monotonic() + seconds
     connection.execute(_IN_UTC)
@@ -82,7 +84,7 @@ def connect(settings: Settings, *, seconds: float | None = None) -> Connection:
 
 
 class Database:
-    """The pool of one worker process.
+    """The pool of one server process.
 
     In autocommit mode one statement is one transaction: an upload needs no BEGIN and no COMMIT.
     The pool opens at first use, so never before gunicorn's fork.
@@ -99,8 +101,8 @@ class Database:
             min_size=1,
             max_size=settings.database_pool_size,
             timeout=USE_SECONDS,
-            # Give up soon, so that the next request tries at once when the server is back,
-            # instead of waiting for the end of an ever longer back-off.
+            # Stop soon, so that the next request tries at once when the server is back, instead of
+            # waiting for the end of a growing back-off.
             reconnect_timeout=USE_SECONDS,
             configure=self._configure,
             check=self._require_open,
@@ -109,7 +111,7 @@ class Database:
 
     @contextmanager
     def connection(self, seconds: float = USE_SECONDS) -> Iterator[Connection]:
-        """Lend a connection for at most `seconds`; DatabaseUnavailable when that cannot be."""
+        """Lend a connection for at most `seconds`. DatabaseUnavailable."""
         deadline = monotonic() + seconds
         try:
             if self._pool.closed:
@@ -124,13 +126,13 @@ class Database:
             raise DatabaseUnavailable from error
 
     def close(self) -> None:
-        """Close every connection; for a process that ends."""
+        """Close every connection, when the process ends."""
         self._pool.close()
 
     def _configure(self, connection: BoundedConnection) -> None:
         connection.deadline = monotonic() + USE_SECONDS
         connection.execute(_IN_UTC)
-        # The server gives up as well, so that no abandoned statement holds a lock for ever.
+        # The server cancels too, so that no abandoned statement holds a lock for ever.
         connection.execute(f"SET statement_timeout = {int(USE_SECONDS * 1000)}")
         if self._configure_more:
             self._configure_more(connection)
@@ -138,9 +140,9 @@ class Database:
     def _require_open(self, connection: Connection) -> None:
         """Find a connection that the server has closed, without a round trip.
 
-        An idle connection has nothing to say: if its socket is readable, the server hung up. It
-        has restarted perhaps, so the other connections go as well: the pool would find them dead
-        one by one, with ever longer pauses.
+        An idle connection receives nothing: if its socket is readable, the server has closed it.
+        The server may have restarted, so the other connections are dropped too: the pool would find
+        them dead one by one, with growing pauses.
         """
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
@@ -152,8 +154,8 @@ class Database:
 
 @contextmanager
 def _closed_on_failure(connection: Connection) -> Iterator[None]:
-    """A connection whose statement was cut short is in no known state, and one that can only read
-    may stay so: the pool must not reuse it."""
+    """Close the connection when a statement fails, so that the pool does not reuse it: a statement
+    that was cut short leaves it in no known state, and a read-only session may stay read-only."""
     try:
         yield
     except _FAILURES:
