@@ -9,10 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 from lab.postgres import LocalPostgres
-from lab.valkey import LocalValkey, ValkeyError
 from support.databases import FORGETFUL, database_maker
 from support.recorder import Recorder
 from support.service import Service
+from support.valkey import LocalValkey, ValkeyError
 from support.workers import EXAMPLE, Start, Worker
 
 MARKS = {

@@ -1,1 +1,1 @@
-"""Real servers and a real device for `serve`, the tests and the benchmarks."""
+"""A real PostgreSQL, service and device for `serve`, the tests and the benchmarks."""

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from lab.valkey import LocalValkey
 from support.commands import flask_ingest
+from support.valkey import LocalValkey
 
 from ingest_api.stream.client import STREAM
 from ingest_api.tokens import generate_token

@@ -18,9 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lab.ledger import Audit, Ledger, audit
 from lab.postgres import LocalPostgres
 from lab.service import Site
+from support.ledger import Audit, Ledger, audit
 from support.load import Load
 
 pytestmark = pytest.mark.machine

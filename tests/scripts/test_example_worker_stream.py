@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from lab.valkey import LocalValkey
 from support.leases import HttpWorker, row
 from support.processes import eventually
 from support.service import Service
+from support.valkey import LocalValkey
 from support.workers import SLOW, Start, Worker, status, upload
 
 STREAM, GROUP = "ingest:chunks", "workers"

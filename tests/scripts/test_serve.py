@@ -15,11 +15,11 @@ import pytest
 import redis
 import requests
 from lab.service import free_port
-from lab.valkey import LocalValkey
 from support.commands import flask_ingest
 from support.processes import descendants_of, eventually, is_alive
 from support.recorder import SPEECH
 from support.service import clean_environ
+from support.valkey import LocalValkey
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPConnection
 from random import Random
 
-from lab.ledger import Ledger
 from lab.recorder import TIMEOUT_SECONDS, RecorderAgent, connect
 from soak.device import Device, Plan
+from support.ledger import Ledger
 from support.load import HungUp
 
 PIECE_BYTES = 4096

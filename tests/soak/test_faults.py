@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.ledger import Ledger, audit
 from lab.service import Site
 from soak.faults import FAULTS, Faults
+from support.ledger import Ledger, audit
 from support.load import Load
 
 SECONDS = 60 * float(os.environ.get("SOAK_MINUTES", "1"))

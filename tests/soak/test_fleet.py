@@ -19,11 +19,11 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Any
 
 import requests
-from lab.ledger import Ledger, audit
 from lab.service import Site
 from soak.agent import FieldAgent
 from soak.device import Device, Plan, devices_for
 from soak.life import Life
+from support.ledger import Ledger, audit
 
 PLAN = Plan(
     devices=int(os.environ.get("FLEET_DEVICES", "30")),

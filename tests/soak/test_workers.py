@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from lab.ledger import audit
 from lab.recorder import Recorder
+from support.ledger import audit
 from support.load import Load
 from support.processes import eventually
 from support.service import Service

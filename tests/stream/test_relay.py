@@ -20,10 +20,10 @@ import pytest
 import redis
 import requests
 from lab.postgres import LocalPostgres, die_with_parent
-from lab.valkey import LocalValkey
 from support.commands import COMMAND, Result, flask_ingest
 from support.processes import eventually
 from support.service import Service, clean_environ
+from support.valkey import LocalValkey
 
 from ingest_api.database.pool import Database
 from ingest_api.settings import Settings

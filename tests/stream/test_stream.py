@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import redis
 import requests
-from lab.valkey import LocalValkey
 from support.commands import flask_ingest
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder
 from support.service import Service, clean_environ
+from support.valkey import LocalValkey
 
 from ingest_api.settings import Settings, SettingsError
 from ingest_api.stream.client import STREAM, StreamError, connect

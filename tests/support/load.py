@@ -9,9 +9,9 @@ from itertools import count
 from random import random, randrange
 from ssl import SSLContext
 
-from lab.ledger import Ledger
 from lab.recorder import TIMEOUT_SECONDS, Attempt, Chunk, Recorder, RecorderAgent
 
+from support.ledger import Ledger
 from support.recorder import SPEECH
 
 PAUSE_SECONDS = 0.5

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from lab.ledger import Ledger, audit
 from lab.recorder import Attempt, Chunk, Recorder
+from support.ledger import Ledger, audit
 
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from lab.ledger import Ledger, audit
 from lab.recorder import Attempt, Chunk, Recorder, RecorderAgent, connect
 from machines.checkout import copy_checkout
 from machines.machine import Machine
+from support.ledger import Ledger, audit
 from support.load import START, Load
 from support.processes import eventually
 from support.recorder import SPEECH

@@ -19,9 +19,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row
-
 from lab.recorder import Attempt, Recorder
+from psycopg.rows import class_row
 
 EXAMPLES = 10
 SEEN_LATE = timedelta(minutes=2)

@@ -60,7 +60,7 @@ class LocalValkey:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  it takes no lock
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
         try:
             self._wait_until_it_answers()
