@@ -92,7 +92,7 @@ def applied(connection: Connection) -> list[AppliedMigration]:
 
 
 def pending(connection: Connection) -> list[Migration]:
-    """Return the migrations that this database lacks, oldest first. SchemaError as for `applied`."""
+    """Return the migrations that this database lacks, oldest first. SchemaError."""
     done = {row.version for row in applied(connection)}
     return [migration for migration in available() if migration.version not in done]
 
@@ -171,7 +171,7 @@ def _apply_one(connection: Connection, migration: Migration) -> None:
 
 
 def _drop_half_built(connection: Connection, migration: Migration) -> None:
-    """Drop the invalid index that a failed concurrent build has left: IF NOT EXISTS would keep it."""
+    """Drop the invalid index that a failed concurrent build left: IF NOT EXISTS would keep it."""
     for name in queries.server.list_invalid_indexes(connection):
         if name.encode() in migration.text:
             connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(SQL(name)))
