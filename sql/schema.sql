@@ -109,21 +109,24 @@ CREATE FUNCTION move_chunk() RETURNS trigger
     SET search_path TO '$user', 'public'
     AS $$
 DECLARE
-    file_was_missing boolean := OLD.file_missing_since IS NOT NULL;
-    sentence text := format(
-        'file missing (was %s%s)', OLD.status, coalesce(': ' || OLD.error_message, '')
-    );
-    -- The version before writes the sentence alone. It may run until the service is restarted.
-    loses_file boolean := NOT file_was_missing AND NEW.status = 'ERROR'
-        AND (NEW.file_missing_since IS NOT NULL
-             OR (NEW.error_message IS NOT DISTINCT FROM sentence
-                 AND coalesce(OLD.lease_expires_at < now(), true)));
-    file_returns boolean := file_was_missing
-        AND (NEW.file_missing_since IS NULL
-             OR (NEW.status = OLD.status_before
-                 AND NEW.error_message IS NOT DISTINCT FROM OLD.error_message_before));
+    loses_file boolean := false;
+    file_returns boolean := false;
+    sentence text;
     knows_of_leases boolean := NEW.lease_expires_at IS DISTINCT FROM OLD.lease_expires_at;
 BEGIN
+    IF OLD.file_missing_since IS NOT NULL THEN
+        file_returns := NEW.file_missing_since IS NULL
+            OR (NEW.status = OLD.status_before
+                AND NEW.error_message IS NOT DISTINCT FROM OLD.error_message_before);
+    ELSIF NEW.status = 'ERROR' THEN
+        sentence := format(
+            'file missing (was %s%s)', OLD.status, coalesce(': ' || OLD.error_message, '')
+        );
+        -- The version before writes the sentence alone. It may run until the service is restarted.
+        loses_file := NEW.file_missing_since IS NOT NULL
+            OR (NEW.error_message IS NOT DISTINCT FROM sentence
+                AND coalesce(OLD.lease_expires_at < now(), true));
+    END IF;
     IF OLD.lease_expires_at > clock_timestamp() AND NOT knows_of_leases THEN
         RETURN OLD;
     END IF;
@@ -142,14 +145,15 @@ BEGIN
     THEN
         RAISE check_violation USING MESSAGE = format('there is no status %s', NEW.status);
     END IF;
-    NEW.file_missing_since := NULL;
-    NEW.status_before := NULL;
-    NEW.error_message_before := NULL;
     IF loses_file THEN
         NEW.file_missing_since := now();
         NEW.status_before := OLD.status;
         NEW.error_message_before := OLD.error_message;
         NEW.error_message := sentence;
+    ELSIF OLD.file_missing_since IS NOT NULL OR NEW.file_missing_since IS NOT NULL THEN
+        NEW.file_missing_since := NULL;
+        NEW.status_before := NULL;
+        NEW.error_message_before := NULL;
     END IF;
     NEW.attempts := OLD.attempts;
     IF NEW.status = 'PROCESSING' THEN
