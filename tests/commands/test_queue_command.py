@@ -238,7 +238,7 @@ def test_it_admits_what_it_has_not_counted(large_url: str) -> None:
 
 @pytest.mark.parametrize("name", ["list_queue_states", "list_queue_workers"])
 def test_looking_never_reads_all_that_is_done(large_url: str, name: str) -> None:
-    text = (STATEMENTS / "queue" / f"{name}.sql").read_text()
+    text = (STATEMENTS / f"{name}.sql").read_text()
     with psycopg.connect(large_url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE audio_chunks")
         plan = connection.execute(f"EXPLAIN {text}", {"countable": 100_000}).fetchall()
