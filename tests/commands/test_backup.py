@@ -543,7 +543,7 @@ def test_a_backup_that_has_no_room_is_not_begun(
         left = subprocess.check_output([*prefix, "ls", "-A", tmp_path / "disk"], text=True)
     assert result.returncode == reserve.returncode == 1
     assert f"There is not enough space in {tmp_path}/disk: " in result.stderr
-    assert "268.4 MB to stay free" in reserve.stderr
+    assert "268.4 MB must stay free" in reserve.stderr
     assert "2" not in left  # but for the marker and an empty folder
 
 
