@@ -49,7 +49,7 @@ from ingest_api.storage.disk.upkeep import DiskUpkeep
 
 
 class NewBackup:
-    """A backup in the making in the folder `path`: call `dump`, `count`, `copy`, `finish` in order.
+    """An unfinished backup in the folder `path`: call `dump`, `count`, `copy`, `finish` in order.
 
     With `full` no earlier backup is relied upon: every existing file is read and compared.
     """
@@ -94,7 +94,7 @@ class NewBackup:
         return number, size
 
     def copy(self, progress: Callable[[int], None]) -> None:
-        """Copy the files. Lost ones, and those unlike their row, move to the list `missing`."""
+        """Copy the files. Those lost, or unlike their row, are listed in `missing` instead."""
         (self._path / ROWS).rename(self._path / FILES)
         sync_path(self._path)
         faulty = self._path / MISSING

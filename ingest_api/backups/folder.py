@@ -1,4 +1,4 @@
-"""The folder that backups are made in, and what is in it.
+"""A folder for backups, and what is in it.
 
     .ingest-backup         made by --init: shows that the right disk is mounted
     storage/audio/...      every recording once, as in AUDIO_STORAGE_DIR, for all backups together
@@ -156,7 +156,8 @@ def require_backup(path: Path) -> BackupSummary:
     """Return a complete backup's summary. Raise BackupError if there is none."""
     if path.suffix == PARTIAL or not (path / SUMMARY).is_file():
         raise BackupError(
-            f"{path} is not a complete backup", f"list them: flask ingest backups {path.parent}"
+            f"{path} is not a complete backup",
+            f"list complete ones: flask ingest backups {path.parent}",
         )
     return read_summary(path)
 

@@ -18,7 +18,7 @@ from ingest_api.storage.disk.folders import sync_path
 
 
 class BackupError(OperatorError):
-    """A backup cannot be made or restored."""
+    """The reason why a backup cannot be made or restored."""
 
 
 def format_line(file: ListedFile) -> bytes:

@@ -42,7 +42,7 @@ class StatusParameter(click.ParamType[str]):
         if value.upper() == ALL:
             return ALL
         if value.upper() == ChunkStatus.PRUNED:
-            self.fail("what is PRUNED is removed anyway", param, ctx)
+            self.fail("PRUNED chunks are removed anyway", param, ctx)
         return value.upper() if value.upper() in ChunkStatus.__members__ else value
 
 

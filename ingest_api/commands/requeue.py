@@ -73,7 +73,7 @@ class _Done:
     multiple=True,
     default=(ChunkStatus.ERROR,),
     show_default=True,
-    help=f"Only of this status ({', '.join(_STATUSES)}); can be given several times.",
+    help=f"Only chunks of this status ({', '.join(_STATUSES)}). Can be repeated.",
 )
 @click.option("--all", "everything", is_flag=True, help="All chunks of the status.")
 @click.option("--dry-run", is_flag=True, help="Only count the chunks.")

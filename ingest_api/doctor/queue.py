@@ -51,7 +51,7 @@ def _check_redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _count_uploaded(settings: Settings) -> UploadedCount | None:
-    """Return None if the database fails, which another check reports."""
+    """Return the chunks left UPLOADED; None if the database fails, which another check reports."""
     try:
         with closing(pool.connect(settings, seconds=ANSWER_SECONDS)) as connection:
             return queries.stream.count_uploaded(connection)

@@ -192,7 +192,7 @@ def test_the_rate_is_a_limit(emptied: Service) -> None:
             ["--older-than", "0d", "--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"],
             "--from must be before --to",
         ),
-        (["--older-than", "1d", "--status", "PRUNED"], "what is PRUNED is removed anyway"),
+        (["--older-than", "1d", "--status", "PRUNED"], "PRUNED chunks are removed anyway"),
     ],
 )
 def test_it_refuses_what_it_does_not_understand(
