@@ -16,7 +16,7 @@ from support.leases import HttpWorker, SqlWorker, let_leases_expire, upload_chun
 from support.processes import eventually, read_terminal
 from support.service import Service, clean_environ
 
-STATEMENTS = Path(__file__).parents[2] / "sql" / "queries"
+STATEMENTS = Path(__file__).parents[2] / "sql" / "queries" / "queue"
 NOTHING = {"UPLOADED": 0, "QUEUED": 0, "PROCESSING": 0, "DONE": 0, "ERROR": 0, "PRUNED": 0}
 NEVER = {"oldest_recording": None, "longest_seconds": None}
 
