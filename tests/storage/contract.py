@@ -10,14 +10,18 @@ from ingest_api.storage.base import Store
 
 DAY = "audio/point/register/2026-01-28"
 PATH = f"{DAY}/10/chunk_20260128_100000_a.ogg"
-NOW = datetime.now(UTC)
 
 
-def put(store: Store[Any], path: str, data: bytes, recorded_at: datetime = NOW) -> str:
+def now() -> datetime:
+    """Return the current time."""
+    return datetime.now(UTC)
+
+
+def put(store: Store[Any], path: str, data: bytes, recorded_at: datetime | None = None) -> str:
     """Store these bytes under this path; return their version."""
     with store.spool() as spool:
         spool.write(data)
-        return store.store(spool, path, recorded_at)
+        return store.store(spool, path, recorded_at or now())
 
 
 def read(store: Store[Any], path: str) -> bytes:
@@ -39,7 +43,7 @@ class StoreContract:
         status = store.status(PATH)
         assert status is not None
         assert (status.size, status.version) == (11, version)
-        assert abs(datetime.fromtimestamp(status.written_at, UTC) - NOW) < timedelta(minutes=5)
+        assert abs(datetime.fromtimestamp(status.written_at, UTC) - now()) < timedelta(minutes=5)
         content = store.open(PATH)
         with content.file as file:
             assert (content.path, content.status) == (PATH, status)
@@ -52,7 +56,7 @@ class StoreContract:
         with store.spool() as spool:
             for piece in pieces:
                 spool.write(piece)
-            store.store(spool, PATH, NOW)
+            store.store(spool, PATH, now())
         assert read(store, PATH) == b"".join(pieces)
 
     def test_nothing_can_be_seen_before_it_is_stored(self, store: Store[Any]) -> None:
@@ -71,7 +75,7 @@ class StoreContract:
         first = put(store, PATH, b"damaged")
         with store.spool() as spool:
             spool.write(b"a recording")
-            second = store.store(spool, PATH, NOW)
+            second = store.store(spool, PATH, now())
             status = store.status(PATH)
         assert first != second
         assert status is not None and status.version == second
@@ -82,9 +86,9 @@ class StoreContract:
         other = f"{DAY}/11/chunk_20260128_110000_b.ogg"
         with store.spool() as spool:
             spool.write(b"a recording")
-            store.store(spool, PATH, NOW)
-            store.store(spool, PATH, NOW)
-            store.store(spool, other, NOW)
+            store.store(spool, PATH, now())
+            store.store(spool, PATH, now())
+            store.store(spool, other, now())
         assert read(store, PATH) == read(store, other) == b"a recording"
 
     def test_spools_do_not_meet(self, store: Store[Any]) -> None:
@@ -92,8 +96,8 @@ class StoreContract:
         with store.spool() as first, store.spool() as second:
             first.write(b"1")
             second.write(b"2")
-            store.store(second, other, NOW)
-            store.store(first, PATH, NOW)
+            store.store(second, other, now())
+            store.store(first, PATH, now())
         assert (read(store, PATH), read(store, other)) == (b"1", b"2")
 
     def test_a_file_that_is_not_there(self, store: Store[Any]) -> None:
@@ -102,7 +106,7 @@ class StoreContract:
         assert store.status(missing) is None
         with pytest.raises(FileNotFoundError):
             store.open(missing)
-        assert store.remove({missing: NOW}) == {}
+        assert store.remove({missing: now()}) == {}
 
     def test_a_folder_is_no_file(self, store: Store[Any]) -> None:
         put(store, PATH, b"a recording")
@@ -120,7 +124,7 @@ class StoreContract:
             store.status(path)
         with pytest.raises(ValueError):
             put(store, path, b"a recording")
-        assert store.remove({path: NOW}).keys() == {path}
+        assert store.remove({path: now()}).keys() == {path}
 
     def test_a_listing_is_in_the_order_of_the_paths(self, store: Store[Any]) -> None:
         names = ["a/z.ogg", "a.ogg", "a-b/c.ogg", "ab/c.ogg", "b.ogg", "a/b/c.ogg", "aa.ogg"]
@@ -135,7 +139,7 @@ class StoreContract:
         assert paths(store, "audio/none") == []
         [listed] = store.list("audio/ab")
         assert listed.size == len("audio/ab/c.ogg")
-        assert abs(datetime.fromtimestamp(listed.written_at, UTC) - NOW) < timedelta(minutes=5)
+        assert abs(datetime.fromtimestamp(listed.written_at, UTC) - now()) < timedelta(minutes=5)
 
     @pytest.mark.parametrize("age", [timedelta(), timedelta(days=90)])
     def test_what_is_removed_is_gone_and_nothing_else(
@@ -143,12 +147,12 @@ class StoreContract:
     ) -> None:
         other = f"{DAY}/11/chunk_20260128_110000_b.ogg"
         for path in (PATH, other):
-            put(store, path, b"a recording", NOW - age)
-        assert store.remove({PATH: NOW - age}) == {}
+            put(store, path, b"a recording", now() - age)
+        assert store.remove({PATH: now() - age}) == {}
         assert paths(store) == [other]
-        assert store.remove({PATH: NOW - age, other: NOW - age}) == {}
+        assert store.remove({PATH: now() - age, other: now() - age}) == {}
         assert paths(store) == []
-        put(store, PATH, b"once more", NOW - age)
+        put(store, PATH, b"once more", now() - age)
         assert read(store, PATH) == b"once more"
 
     def test_a_probe_leaves_nothing_behind(self, store: Store[Any]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from storage.contract import NOW, PATH, StoreContract, put
+from storage.contract import PATH, StoreContract, put
 
 from ingest_api.errors import StorageFull, StorageUnavailable
 from ingest_api.storage.disk.storage import DiskStorage
@@ -42,14 +42,14 @@ def test_a_folder_that_is_missing_is_not_made_below_an_unmounted_disk(tmp_path: 
 
 
 def test_a_symbolic_link_is_not_listed(store: DiskStorage, tmp_path: Path) -> None:
-    put(store, PATH, b"1", NOW)
+    put(store, PATH, b"1")
     (store.root / "audio" / "link.ogg").symlink_to(store.root / PATH)
     (store.root / "audio" / "elsewhere").symlink_to(tmp_path)
     assert [file.path for file in store.list("audio")] == [PATH]
 
 
 def test_a_folder_that_cannot_be_read_is_told(store: DiskStorage) -> None:
-    put(store, PATH, b"1", NOW)
+    put(store, PATH, b"1")
     (store.root / "audio" / "broken").write_text("a file where a folder is expected")
     assert list(store.list("audio/broken")) == []
     assert store.unreadable == {"audio/broken": "Not a directory"}
