@@ -367,7 +367,8 @@ def _resident_kib(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-@pytest.mark.parametrize("limit", [LIMIT, pytest.param(10 * LIMIT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [LIMIT, 10 * LIMIT])
 def test_large_bodies_are_not_held_in_memory(start_service, limit: int) -> None:
     """32 at once, each as large as allowed, all under way together."""
     service = start_service(MAX_UPLOAD_SIZE_BYTES=str(limit))

@@ -124,15 +124,20 @@ def test_it_makes_the_schema_and_says_so(empty_url: str, database_url: str) -> N
     assert _schema(empty_url) == _schema(database_url)
 
 
-def test_four_processes_at_once_apply_each_migration_once(
-    empty_url: str, database_url: str
+@pytest.mark.parametrize(
+    ("processes", "there"), [(4, []), (2, [EARLIER_SERVICE, ITS_ROWS])], ids=["empty", "adopted"]
+)
+def test_processes_at_once_apply_each_migration_once(
+    empty_url: str, database_url: str, processes: int, there: list[str]
 ) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: flask_ingest_process(empty_url, "migrate"), range(4)))
-    assert [result.returncode for result in results] == [0] * 4, results
+    _execute(empty_url, *there)
+    with ThreadPoolExecutor(processes) as pool:
+        runs = [pool.submit(flask_ingest_process, empty_url, "migrate") for _ in range(processes)]
+        results = [run.result() for run in runs]
+    assert [result.returncode for result in results] == [0] * processes, results
     assert sorted(result.stdout.splitlines() for result in results) == [
         _lines("applied {}"),
-        *[["the schema is up to date"]] * 3,
+        *[["the schema is up to date"]] * (processes - 1),
     ]
     assert _schema(empty_url) == _schema(database_url)
 
@@ -149,9 +154,7 @@ def test_it_adopts_the_database_of_the_earlier_service(
         )
     before = _rows(empty_url)
     assert len(before) == 1000
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: flask_ingest_process(empty_url, "migrate"), range(4)))
-    assert [result.returncode for result in results] == [0] * 4, results
+    assert flask_ingest(empty_url, "migrate").returncode == 0
     assert _rows(empty_url) == before
     assert _schema(empty_url) == _schema(database_url)
     _execute(empty_url, "SELECT * FROM alembic_version")

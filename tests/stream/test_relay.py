@@ -436,7 +436,7 @@ def test_it_stops_while_it_works_and_the_next_one_goes_on(
     valkey: LocalValkey,
     signum: signal.Signals,
 ) -> None:
-    chunks = _store(database_url, 40 * PAGE)
+    chunks = _store(database_url, 20 * PAGE)
     running = start_relay(database_url, valkey.url)
     eventually(lambda: running.told("INFO", "announced"))
     running.stop(signum)
@@ -486,6 +486,7 @@ def test_it_outlives_redis(
     assert all("Redis (REDIS_URL): " in message for message in running.messages("ERROR"))
 
 
+@pytest.mark.slow
 def test_it_outlives_postgresql(
     start_relay: Callable[..., _Running], valkey: LocalValkey, tmp_path: Path
 ) -> None:
