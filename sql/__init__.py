@@ -1,4 +1,4 @@
-"""Every statement that the service sends, as plain SQL, one file each; see README.md.
+"""The service's migrations and statements, as plain SQL, one file each; see README.md.
 
 `migrations/NNNN_name.sql` change the schema. They are append-only: a file that has been applied
 anywhere is never edited, because its SHA-256 is recorded. Each runs in one transaction, unless

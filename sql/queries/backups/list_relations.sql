@@ -1,4 +1,4 @@
--- The tables, views and sequences of this database, but for PostgreSQL's own and those of extensions.
+-- The tables, views and sequences of this database, except PostgreSQL's own and those of extensions.
 SELECT pg_class.oid::regclass::text AS relation
 FROM pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace

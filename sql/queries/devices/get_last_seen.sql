@@ -1,3 +1,3 @@
--- When the last recorder was seen.
+-- When any device was last seen.
 SELECT max(last_seen_at) AS last_seen_at
 FROM devices

@@ -1,4 +1,4 @@
--- Give up a chunk whose file is gone; the trigger keeps what it was. Not one that a worker holds.
+-- Give up a chunk whose file is gone, unless a worker holds it; the trigger keeps what it was.
 UPDATE audio_chunks
 SET status = 'ERROR', file_missing_since = now(), lease_expires_at = NULL
 WHERE chunk_id = (

@@ -1,4 +1,4 @@
--- Make a chunk whose file is back what it was, or let it wait once more if it was not finished.
+-- Restore a chunk whose file is back: to its status, or to waiting if it was not finished.
 UPDATE audio_chunks
 SET status = CASE
         WHEN status_before IN ('UPLOADED', 'QUEUED', 'PROCESSING') THEN %(waiting_status)s

@@ -1,4 +1,4 @@
--- Lease to a worker the one chunk that it asks for, if that waits.
+-- Lease one chunk, given by its id, to a worker, if it is waiting.
 UPDATE audio_chunks
 SET status = 'PROCESSING',
     worker = %(worker)s,

@@ -1,4 +1,4 @@
--- Lease to a worker what waits, oldest recordings first; in a crowd, a part from the devices in turn.
+-- Lease waiting chunks to a worker, oldest recordings first; in a crowd, some by the devices in turn.
 WITH RECURSIVE
 crowd AS (
     SELECT

@@ -1,4 +1,4 @@
--- A chunk could not be processed, says the worker that holds its lease: again later, or given up.
+-- Return a chunk that its worker could not process to the queue, or give it up.
 UPDATE audio_chunks
 SET status = CASE
         WHEN %(retry)s AND attempts - attempts_forgiven < %(max_attempts)s THEN 'QUEUED'

@@ -1,4 +1,4 @@
--- A chunk is done, says the worker that still holds its lease.
+-- Mark a chunk as done, for the worker that still holds its lease.
 UPDATE audio_chunks
 SET status = 'DONE', error_message = NULL, lease_expires_at = NULL
 WHERE chunk_id = (

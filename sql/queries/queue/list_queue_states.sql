@@ -1,4 +1,4 @@
--- How many chunks are in each status, and how old; what is too many to count, from the statistics.
+-- How many chunks have each status, and how old they are; too many to count: from the statistics.
 WITH
 counted AS (
     SELECT

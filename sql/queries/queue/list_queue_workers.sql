@@ -1,4 +1,4 @@
--- What each worker has in work, and what it finished in the last hour; NULL: all that use plain SQL.
+-- What each worker has in progress, and finished in the last hour; NULL: all that use plain SQL.
 SELECT
     worker,
     count(*) FILTER (WHERE status = 'PROCESSING') AS in_work,

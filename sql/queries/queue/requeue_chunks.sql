@@ -1,4 +1,4 @@
--- Put the next of a selection into the queue again, as if never tried; what another holds is left.
+-- Requeue the next chunks of a selection, as if never tried, except those that another session holds.
 WITH
 selected AS (
     SELECT chunk_id

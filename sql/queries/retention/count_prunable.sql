@@ -1,4 +1,4 @@
--- What a selection takes hold of, by status, and all that an interrupted run has left.
+-- How many chunks a selection covers, by status, and how many an interrupted run has left.
 SELECT status, count(*) AS chunks, sum(file_size_bytes)::bigint AS bytes
 FROM audio_chunks
 WHERE status = 'PRUNED'

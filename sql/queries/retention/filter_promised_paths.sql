@@ -1,4 +1,4 @@
--- Which of these paths some row names that stays. Reads the whole table: there is no index on paths.
+-- Which of these paths are named by rows that stay. Reads the whole table: there is no index on paths.
 SELECT file_path
 FROM audio_chunks
 WHERE file_path = ANY(%(file_paths)s) AND status <> 'PRUNED'

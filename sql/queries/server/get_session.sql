@@ -1,4 +1,4 @@
--- Who is connected to what, and which limits that meets.
+-- Who this session is, in which database, and which connection limits apply to it.
 SELECT
     pg_roles.rolname AS role,
     pg_database.datname AS database,

@@ -1,4 +1,4 @@
--- The server's settings that the promise and the pools hang on, as this session has them.
+-- The server settings that the promise and the pools depend on, as this session has them.
 SELECT name, setting AS value, source
 FROM pg_settings
 WHERE name IN (

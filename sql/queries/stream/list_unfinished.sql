@@ -1,4 +1,4 @@
--- The next page of what is not finished, from the indexes of what is not: for a Redis that forgot.
+-- The next page of unfinished chunks, from the index of each status: for a Redis that forgot.
 SELECT chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,
     sample_rate, channels, file_path, file_size_bytes, sha256, status, created_at
 FROM audio_chunks

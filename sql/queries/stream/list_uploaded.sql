@@ -1,4 +1,4 @@
--- The next page of what is to be announced; not what is so new that its upload is about to do it.
+-- The next page of chunks to announce, except those so new that their upload is about to do it.
 SELECT chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,
     sample_rate, channels, file_path, file_size_bytes, sha256, status, created_at
 FROM audio_chunks

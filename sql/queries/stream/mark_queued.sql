@@ -1,4 +1,4 @@
--- Chunks that were announced become QUEUED, but not those that somebody is just moving.
+-- Mark announced chunks QUEUED, except those that another session is changing.
 UPDATE audio_chunks
 SET status = 'QUEUED'
 WHERE chunk_id IN (
