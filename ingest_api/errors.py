@@ -1,7 +1,8 @@
-"""Every error the service can answer with: code, HTTP status and message, on one screen.
+"""The service's own errors: code, HTTP status and message, on one screen.
 
-Classes only: `web/problems.py` turns them into HTTP answers. Codes and messages are part of the
-contract (ingest_api/web/README.md, "Errors"): existing tooling looks for them.
+`web/problems.py` turns them into HTTP answers; errors of HTTP itself, such as 404 `not_found`, are
+named there after their status. Codes and messages are part of the contract
+(ingest_api/web/README.md, "Errors"): existing tooling looks for them.
 """
 
 from http import HTTPStatus
@@ -131,7 +132,7 @@ class StorageFull(IngestError, status=507, code="storage_full", retryable=True,
 def document(
     status: HTTPStatus, code: str, detail: str, *, retryable: bool, request_id: str
 ) -> dict[str, Any]:
-    """Return the members that every problem has."""
+    """Return the members that every problem document has (RFC 9457)."""
     return {
         "type": "about:blank",
         "title": status.phrase,

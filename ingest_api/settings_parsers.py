@@ -11,8 +11,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 QUEUE_BACKENDS = ("postgres", "redis")
-
-
 LOG_FORMATS = ("", "json", "text")  # "": text if standard error is a terminal
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

@@ -38,7 +38,7 @@ def queue(watch: bool, every: int | None, as_json: bool) -> None:
     \b
     UPLOADED    waits to be announced in Redis
     QUEUED      waits for a worker
-    PROCESSING  claimed by a worker; the next claim takes expired leases
+    PROCESSING  claimed by a worker; the next claim takes back expired leases
     DONE        finished
     ERROR       marked as failed
     PRUNED      retention is removing it

@@ -101,7 +101,8 @@ def requeue_command(
     expires; if it is taken earlier, its worker's result is refused. The result of a worker with
     plain SQL is not: it has no lease.
 
-    With QUEUE_BACKEND=redis chunks are announced again, with --status QUEUED also waiting ones.
+    With QUEUE_BACKEND=redis, requeued chunks are announced again; --status QUEUED does this for
+    chunks that are waiting already.
     Without Redis, --status UPLOADED queues chunks that were left unannounced.
 
     Chunks whose file is missing stay as they are: bring the file back and run flask ingest fsck

@@ -40,7 +40,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
     Exit status 0: done; 1: failed. If files in the backup are damaged, the database is restored
     only with --force, without those files.
     """
-    os.umask(0o027)  # the modes of storage/disk
+    os.umask(0o027)  # as FILE_MODE and FOLDER_MODE in storage/disk/
     started = monotonic()
     backup = Path(os.path.realpath(backup))
     with opened() as (components, connection), _reading(backup):

@@ -56,7 +56,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 class _Pool(ConnectionPool[BoundedConnection]):
     """A pool that knows why it has no connection to lend."""
 
-    refusal: Exception | None = None  # why the last attempt to connect that ended has failed
+    refusal: Exception | None = None  # of the last attempt to connect that ended; None: it worked
 
     def _connect(self, timeout: float | None = None) -> BoundedConnection:
         try:

@@ -1,6 +1,6 @@
 """The statements of `sql/queries/`: their texts, and running them by name.
 
-Every value goes by name, as `%(name)s`; so a per cent sign in a text is always written `%%`.
+Values are passed by name, as `%(name)s`; so a per cent sign in a text is always written `%%`.
 What a statement returns becomes the caller's nouns. The callers are the functions in `queries/`.
 """
 

@@ -5,7 +5,7 @@
     process.py               the process's environment: descriptors, a real fsync
     storage.py, disk.py      the folder, with a trial file in it; the disk below it
     database.py, server.py   the database as the service reaches it; PostgreSQL's own settings
-    queue.py                 Redis, if it keeps the stream, and the relay
+    queue.py                 Redis and the relay; without them, chunks left waiting
     clock.py                 this machine's clock
     findings.py              the result of a check
 

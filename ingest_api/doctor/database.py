@@ -16,7 +16,7 @@ from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
 from ingest_api.doctor.settings import Reading
 
 ANSWER_SECONDS = 5.0
-"""For all statements together. No upload would wait as long."""
+"""For all statements together. No upload would wait that long."""
 
 
 def check_database(reading: Reading) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ class Claim:
     worker: str
     limit: int
     lease: timedelta
-    point_id: UUID | None  # only of this shop
+    point_id: UUID | None  # only chunks of this point
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Failure:
 
 
 Turn: TypeAlias = tuple[UUID, UUID]
-"""A device's place in the order in which claims go to the devices in turn: its shop and its id."""
+"""A device's place in the order in which claims go to the devices in turn: its point and its id."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class UploadedCount:
 
 @dataclass(frozen=True)
 class QueueState:
-    """How many chunks have one status; the times are of the oldest of them, each for itself, and
-    None of what is finished, as it is not looked at one by one."""
+    """How many chunks have one status. Each of the times is that of the chunk which is oldest by
+    that measure; None for finished chunks, which are not looked at one by one."""
 
     status: str
     chunks: int
-    estimated: bool  # they are too many to count
+    estimated: bool  # too many to count
     received: int  # in the last hour
     oldest_recording: datetime | None
     oldest_received: datetime | None
@@ -74,7 +74,7 @@ class QueueState:
 
 @dataclass(frozen=True)
 class QueueWorker:
-    """What a worker has in work, and what it finished in the last hour."""
+    """How many chunks a worker has in progress, and how many it finished in the last hour."""
 
     worker: str | None  # None: all that use plain SQL
     in_work: int
@@ -88,7 +88,7 @@ class RequeueSelection(Scope):
     """Which chunks are to go into the queue again."""
 
     chunk_ids: tuple[UUID, ...] | None = None
-    error_text: str | None = None  # is part of the error message, in any case
+    error_text: str | None = None  # part of the error message, ignoring case
     in_work_for: timedelta | None = None  # at least
 
 

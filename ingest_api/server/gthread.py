@@ -33,7 +33,6 @@ _MALFORMED = {
 _log = logging.getLogger("ingest_api.access")
 _worker_log = logging.getLogger(__name__)
 
-
 FOLLOWING_SECONDS = 0.02
 """How long a thread stays with a connection that it has answered: an agent that drains its spool
 sends the next recording at once. Returning the connection to the poller and fetching it again wakes

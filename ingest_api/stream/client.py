@@ -1,5 +1,5 @@
-"""The stream in Redis: its name, its entries, their removal, the connection and its errors. Which
-chunk is announced when is in announcer.py and relay.py.
+"""The stream in Redis: its name, its entries, their removal, the connection and its errors.
+announcer.py and relay.py decide which chunk is announced, and when.
 
 `redis` is an optional extra, and so imported only where it is used.
 """

@@ -53,8 +53,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Mark:
     """What was announced to this run of the Redis server: a number of entries, and every unfinished
-    chunk up to a place (start_ts and id; None: all). Another run may have forgotten some, even one
-    that has read a file. So has a stream with fewer entries: somebody has created it anew."""
+    chunk up to a place (start_ts and id; None: all). Another run may have forgotten some, even if
+    it loaded its data from a file. So has a stream with fewer entries: it was created anew."""
 
     run_id: str
     entries: int  # that the stream has ever had

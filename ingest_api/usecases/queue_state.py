@@ -1,4 +1,4 @@
-"""The queue at one moment: the same numbers for the command, the console and the metrics."""
+"""The queue at one moment: what `flask ingest queue` shows. Knows nothing of terminals."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,6 @@ from ingest_api.models.queue import QueueState, QueueWorker
 COUNTABLE = 100_000
 """How many finished chunks of each status are counted. There may be many more, and they must not
 slow down reading the queue."""
-
 
 WAITING = (ChunkStatus.UPLOADED, ChunkStatus.QUEUED)
 

@@ -114,7 +114,7 @@ def _mark(
     connection: Connection, selection: Selection, batch_size: int
 ) -> Iterator[list[PrunedChunk]]:
     for status in selection.statuses:
-        received_from = None  # skips dead rows, else read again and again
+        received_from = None  # to skip dead rows, which each batch would read again
         while marked := queries.retention.mark_pruned(
             connection, selection, status=status, received_from=received_from, batch=batch_size
         ):

@@ -11,8 +11,6 @@ from ingest_api.web.body import current_request
 from ingest_api.web.nginx import client_address
 
 _log = logging.getLogger("ingest_api.access")
-
-
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 

@@ -1,4 +1,4 @@
-"""What the rows say of their files: for fsck, and for whoever names chunks."""
+"""What the rows say of their files: for fsck, for uploads, and for chunks requeued by id."""
 
 from uuid import UUID
 
