@@ -60,8 +60,8 @@ class Copy:
         self._require_plain = lru_cache(maxsize=1024)(self._require_no_links)
 
     def all(self, files: Iterable[ListedFile]) -> Iterator[Outcome]:
-        """Yield each file's outcome, in order, with few of them in memory. Raise OSError if the
-        target's disk fails, StorageUnavailable if the source's does."""
+        """Yield each file's outcome, in order, with few of them in memory. Raise StorageUnavailable
+        or OSError if the target's disk fails, or all of the source's."""
         files = iter(files)
         with ThreadPoolExecutor(THREADS) as threads:
             try:
@@ -74,7 +74,7 @@ class Copy:
         try:
             if self.holds(file):
                 return Outcome(file)
-            with self._source.open(file.path).file as source:
+            with self._open(file) as source:
                 return self._copy(source, file)
         except ValueError:
             return Outcome(file, fault="leads out of AUDIO_STORAGE_DIR")
@@ -82,10 +82,6 @@ class Copy:
             return Outcome(file, fault="there is no file")
         except _Unreadable as error:
             return Outcome(file, fault=f"cannot be read: {error}")
-        except StorageUnavailable as error:
-            if not (self._source.root / RECORDINGS).is_dir():
-                raise
-            return Outcome(file, fault=f"cannot be read: {error.cause}")
 
     def holds(self, file: ListedFile) -> bool:
         """Return whether the target has it intact. Raise ValueError if it leads out of the tree."""
@@ -94,6 +90,14 @@ class Copy:
         if status is None or status.size != file.size or path.is_symlink():
             return False
         return not self._thorough or file.sha256 is None or self._has_content(file)
+
+    def _open(self, file: ListedFile) -> BinaryIO:
+        try:
+            return self._source.open(file.path).file
+        except StorageUnavailable as error:
+            if not (self._source.root / RECORDINGS).is_dir():
+                raise
+            raise _Unreadable(error.cause) from error
 
     def _has_content(self, file: ListedFile) -> bool:
         try:

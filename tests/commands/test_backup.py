@@ -1,5 +1,6 @@
 """`flask ingest backup`: what a backup has, that it is whole whatever happens, and what remains."""
 
+import errno
 import json
 import os
 import shutil
@@ -619,5 +620,28 @@ def test_a_disk_that_goes_meanwhile_leaves_no_backup(
     away.rename(emptied.storage / "audio")
     assert process.returncode == 1
     assert "The storage is not writable" in told
+    assert assert_whole(folder) == []
+    make_backup(emptied, folder)
+
+
+def test_a_disk_of_backups_that_fails_meanwhile_has_lost_no_recording(
+    emptied: Service, recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that could not be copied is not one that the service has lost."""
+    [path] = _upload(emptied, recorder, b"1")
+    looked_at, stat = [], Path.stat
+
+    def failing(self: Path, **options: bool) -> os.stat_result:
+        if self == folder / "storage" / path:
+            looked_at.append(self)
+            if len(looked_at) > 1:  # once to count, without a fault
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    result = ingest(emptied, "backup", folder)
+    monkeypatch.undo()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"Input/output error: '{folder}/storage/{path}'" in result.stderr
     assert assert_whole(folder) == []
     make_backup(emptied, folder)
