@@ -20,7 +20,7 @@ from ingest_api.errors import OperatorError, StorageUnavailable
 from ingest_api.models.chunks import FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
-from ingest_api.storage.layout import RECORDINGS
+from ingest_api.storage.layout import INCOMING, RECORDINGS
 
 PAGE = 1000
 FEW = 20  # missing files that raise no doubt about the disk
@@ -118,8 +118,7 @@ class Check:
                 candidates = []
             progress(len(page))
         yield from self._strays(candidates)
-        for folder, reason in self.files.unreadable.items():
-            yield Discrepancy(Kind.UNREADABLE, folder, None, reason, False)
+        yield from self._unreadable(RECORDINGS)
 
     def temporary_files(self) -> Iterator[Discrepancy]:
         """Yield, and with `repair` remove, files that no upload is writing any more."""
@@ -128,6 +127,7 @@ class Check:
                 self.files.remove_temporary_file(file.path)
             detail = "left by a process that died" + (": removed" if self.repair else "")
             yield Discrepancy(Kind.STALE_TEMPORARY, file.path, None, detail, self.repair)
+        yield from self._unreadable(INCOMING)
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Discrepancy]:
         suspects = [row for row in page if self._fault(row)]
@@ -215,6 +215,13 @@ class Check:
                 detail = f"no row names it: moved to {aside}"
                 yield Discrepancy(Kind.STRAY_FILE, file_path, None, detail, True)
 
+    def _unreadable(self, top: str) -> Iterator[Discrepancy]:
+        """Yield what the listing of `top` could not read. A row's own file comes with its row."""
+        found = self.files.unreadable
+        paths = [path for path in found if path == top or path.startswith(f"{top}/")]
+        for path in sorted(self._without_named_by_id(paths)):
+            yield Discrepancy(Kind.UNREADABLE, path, None, found[path], False)
+
     def _set_aside(self, file_path: str) -> str | None:
         if not self._without_named_by_id([file_path]):
             return None  # its upload was completed meanwhile
@@ -240,8 +247,4 @@ def _reason(error: OSError | StorageUnavailable) -> str:
 
 def _is_text(file_path: str) -> bool:
     """Return whether PostgreSQL could hold a path: a name on disk may be any bytes."""
-    try:
-        file_path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not re.search(r"[\ud800-\udfff]", file_path)

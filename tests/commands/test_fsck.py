@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from support.recorder import SPEECH, Recorder
 from support.service import Service, clean_environ
 
 from ingest_api.database.pool import connect
+from ingest_api.models.chunks import ChunkStatus
 from ingest_api.settings import Settings
-from ingest_api.storage.base import FileStatus
+from ingest_api.storage.base import FileStatus, StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.usecases.fsck import Check, Kind
 
@@ -329,6 +330,42 @@ def test_a_file_that_cannot_be_read_stops_nothing_else(emptied: Service) -> None
     assert status == 1
     assert kinds["unreadable"] == "Input/output error"
     assert kinds["wrong_checksum"].startswith("SHA-256 ")
+
+
+class _Damaged(DiskUpkeep):
+    """Lists the files, except those of a damaged part of the disk."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
+        for file in super().list(prefix, after):
+            if "damaged" in file.path or file.size == len(b"damaged"):
+                self.unreadable[file.path] = "Input/output error"
+            else:
+                yield file
+
+
+def test_what_a_damaged_disk_cannot_list_is_found_once_and_stops_nothing(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    _store(emptied, recorder, b"damaged")  # of this one its row tells
+    stray, lost = _stray(emptied, recorder, b"stray"), _stray(emptied, recorder, b"lost")
+    lost.rename(lost.with_name("damaged.ogg"))
+    left = [emptied.storage / ".incoming" / name for name in ("damaged", "left")]
+    for file in left:
+        file.write_bytes(b"1")
+        _age(file)
+    settings = Settings.from_environ({"DATABASE_URL": emptied.database_url})
+    with connect(settings) as connection:
+        check = Check(
+            connection, _Damaged(emptied.storage), waiting_status=ChunkStatus.QUEUED, grace=3600
+        )
+        found = [*check.stray_files(lambda _: None), *check.temporary_files()]
+    assert [(finding.kind, Path(finding.file_path).name) for finding in found] == [
+        (Kind.STRAY_FILE, stray.name),
+        (Kind.UNREADABLE, "damaged.ogg"),
+        (Kind.STALE_TEMPORARY, "left"),
+        (Kind.UNREADABLE, "damaged"),
+    ]
+    for file in left:
+        file.unlink()
 
 
 def test_a_path_that_leads_out_of_the_folder_is_told(emptied: Service) -> None:

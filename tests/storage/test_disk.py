@@ -1,6 +1,11 @@
 """The store on a local disk keeps the contract of every store, and what only a disk promises."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage.contract import PATH, StoreContract, put
@@ -53,3 +58,36 @@ def test_a_folder_that_cannot_be_read_is_told(store: DiskStorage) -> None:
     (store.root / "audio" / "broken").write_text("a file where a folder is expected")
     assert list(store.list("audio/broken")) == []
     assert store.unreadable == {"audio/broken": "Not a directory"}
+
+
+class _Entry:
+    """A file in a folder, whose inode the disk cannot read."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name = entry.name
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return False
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
+
+
+def test_a_file_that_the_disk_cannot_read_is_told_and_the_others_are_listed(
+    store: DiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        put(store, f"audio/{name}.ogg", b"1", NOW)
+    scandir = os.scandir
+
+    @contextmanager
+    def damaged(folder: Path) -> Iterator[list[Any]]:
+        with scandir(folder) as entries:
+            yield [_Entry(entry) if entry.name == "b.ogg" else entry for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", damaged)
+    assert [file.path for file in store.list("audio")] == ["audio/a.ogg", "audio/c.ogg"]
+    assert store.unreadable == {"audio/b.ogg": "Input/output error"}

@@ -25,7 +25,7 @@ class DiskFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.normpath(root))
-        self.unreadable: dict[str, str] = {}  # folders that `list` could not read, and why
+        self.unreadable: dict[str, str] = {}  # paths that `list` could not read, and why
 
     def canonical(self, path: str) -> str:
         """Return a path in this service's spelling."""
@@ -75,7 +75,8 @@ class DiskFiles:
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
         """Yield the files below the folder `prefix` whose paths sort after `after`, in order.
 
-        Symbolic links are an operator's work: they are neither followed nor taken for files.
+        Symbolic links are an operator's work: they are neither followed nor taken for files. What
+        the disk cannot read is left out, and goes into `unreadable`.
         """
         for entry in self._entries(prefix):
             path = f"{prefix}/{entry.name}"
@@ -83,7 +84,7 @@ class DiskFiles:
                 if f"{path}/" > after or after.startswith(f"{path}/"):
                     yield from self.list(path, after)
             elif path > after and not entry.is_symlink():
-                yield from _listed(path, entry)
+                yield from self._listed(path, entry)
 
     def locate(self, path: str) -> Path:
         """Return the full path of a file. ValueError."""
@@ -99,18 +100,20 @@ class DiskFiles:
         except OSError as error:
             self.unreadable[folder] = error.strerror or str(error)
 
+    def _listed(self, path: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
+        """Yield the file, unless it has just been removed."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.unreadable[path] = error.strerror or str(error)
+        else:
+            yield StoredFile(path, status.st_size, status.st_mtime)
+
 
 def _sort_key(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
-
-
-def _listed(path: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
-    """Yield the file, unless it has just been removed."""
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    yield StoredFile(path, status.st_size, status.st_mtime)
 
 
 def _status(status: os.stat_result) -> FileStatus:
