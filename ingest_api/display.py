@@ -1,5 +1,7 @@
 """Formats values for people: sizes, durations, and text from outside."""
 
+from contextlib import suppress
+
 
 def age(seconds: float) -> str:
     """Return a duration in the largest unit that it fills."""
@@ -26,5 +28,6 @@ def binary_size(count: float) -> str:
 
 def printable(text: str) -> str:
     """Return text that is safe on a terminal, whatever bytes a file name or a client sent."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    with suppress(UnicodeEncodeError):  # half of a surrogate pair, which stands for no byte
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -55,7 +55,7 @@ class TextFormatter(logging.Formatter):
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and a traceback below it, with control characters escaped."""
+        """Return the line, and a traceback indented below it, with control characters escaped."""
         fields = {
             name: value
             for name, value in vars(record).items()
@@ -67,7 +67,8 @@ class TextFormatter(logging.Formatter):
         line = f"{time} {record.levelname:7} {printable(message + rest)}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
-            line = "\n".join((line, *map(printable, trace)))
+            # Indented: a line of an exception's text must not look like a line of the log.
+            line = "\n".join((line, *(f"  {printable(part)}" for part in trace)))
         return line
 
 

@@ -40,8 +40,29 @@ def test_a_traceback_follows_its_line() -> None:
         line = _line("internal_error", exc_info=sys.exc_info())
     first, *trace = line.splitlines()
     assert first.endswith("internal_error")
-    assert trace[0] == "Traceback (most recent call last):"
-    assert trace[-1] == "ValueError: bad \\x1b]0;title\\x07"
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert trace[-1] == "  ValueError: bad \\x1b]0;title\\x07"
+
+
+def test_an_exceptions_text_forges_no_line() -> None:
+    forged = _line("forged")
+    try:
+        raise ValueError(f"bad\n{forged}")
+    except ValueError:
+        line = _line("internal_error", exc_info=sys.exc_info())
+    assert forged not in line.splitlines()
+    assert f"  {forged}" in line.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("half a pair: \ud800", "half a pair: \\xd800"),
+        ("a byte of a file name: \udcff", "a byte of a file name: \\xff"),
+    ],
+)
+def test_text_without_an_encoding_is_logged(text: str, shown: str) -> None:
+    assert _line(text, path=text).endswith(f"INFO    {shown} path={shown}")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
