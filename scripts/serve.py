@@ -33,7 +33,9 @@ STOP_SECONDS = 15
 def main() -> None:
     """Run until a signal comes or a part dies."""
     if len(sys.argv) > 1:
-        sys.exit("usage: scripts/serve   (settings come from the environment, see README.md)")
+        sys.exit(
+            "usage: scripts/serve   (settings come from the environment, see deploy/README.md)"
+        )
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, _interrupt)
     try:

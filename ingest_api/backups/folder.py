@@ -183,11 +183,6 @@ def write_summary(path: Path, summary: BackupSummary) -> None:
     (path / SUMMARY).write_text(json.dumps(asdict(summary), indent=2) + "\n")
 
 
-def time_of(path: Path) -> datetime:
-    """Return the time of a backup's snapshot."""
-    return datetime.strptime(path.stem, _TIME).replace(tzinfo=UTC)
-
-
 def _strip(partial: Path) -> None:
     """Remove all but the list of the files that it may have copied."""
     for path in partial.iterdir():
