@@ -80,7 +80,7 @@ def test_a_file_that_the_disk_cannot_read_is_told_and_the_others_are_listed(
     store: DiskStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":
-        put(store, f"audio/{name}.ogg", b"1", NOW)
+        put(store, f"audio/{name}.ogg", b"1")
     scandir = os.scandir
 
     @contextmanager
