@@ -577,7 +577,9 @@ def test_a_schema_that_is_behind_can_be_backed_up_before_it_is_migrated(
 
 def test_a_list_is_sorted_as_its_bytes_are(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from ingest_api.backups.manifest import *;"
+        "import sys; from pathlib import Path;"
+        "from ingest_api.backups.manifest import format_line, parse_line, read_lines, read_paths;"
+        "from ingest_api.backups.manifest import write_sorted;"
         "from ingest_api.models.backups import ListedFile as F;"
         "names = ['a', 'a.b', 'a\\x01', 'a b', 'B', 'ä', 'a\\tb', 'a/b', 'Z', 'a'];"
         "path = Path(sys.argv[1]) / 'files';"
