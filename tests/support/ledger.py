@@ -66,10 +66,12 @@ class Row(NamedTuple):
 class Ledger:
     """What devices sent and were told. No two chunks may have the same bytes.
 
-    Any thread may write.
+    Any thread may write. Behind nginx (`proxied`) an attempt may reach the service twice, if a
+    server process dies in between; so even the first one may be answered as a duplicate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, proxied: bool = False) -> None:
+        self._proxied = proxied
         self.chunks = 0  # recorded; each must be acknowledged in the end
         self.sent = 0  # attempts
         self.duplicates = 0  # answers that the chunk was known
@@ -131,10 +133,10 @@ class Ledger:
         self._last_200 = now
         size, ids = len(chunk.data), (str(answer.get("chunk_id")), str(answer.get("stored_path")))
         self.receipts[sha256] = Receipt(recorder.device_id, chunk.start_ts, size, *ids)
-        first = self._tried.pop(recorder.device_id) == 1
+        only_one = self._tried.pop(recorder.device_id) == 1 and not self._proxied
         self.duplicates += bool(answer.get("duplicate"))
         said = answer.get("sha256"), answer.get("file_size_bytes")
-        if said != (sha256.hex(), size) or (first and answer.get("duplicate")):
+        if said != (sha256.hex(), size) or (only_one and answer.get("duplicate")):
             self.contradictions.append(f"sent {sha256.hex()}, {size} bytes, told {answer}")
         if "server_time" in answer:
             self._answered[recorder.device_id] = datetime.fromisoformat(answer["server_time"])

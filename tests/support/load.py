@@ -41,7 +41,7 @@ class Load:
         clumsiness: float = 0.0,
         tls: SSLContext | None = None,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = Ledger(proxied=tls is not None)
         self.seconds: list[float] = []  # how long each attempt took
         self._period = len(recorders) / rate if rate else 0.0
         self._sound, self._spacing = sound, spacing

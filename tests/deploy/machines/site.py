@@ -45,7 +45,7 @@ class Site:
         self.root = machine.root
         self.storage = self.root / "var/lib/ingest_api/audio"
         self.settings = self.root / "etc/ingest-api/ingest-api.env"
-        self.ledger = Ledger()
+        self.ledger = Ledger(proxied=True)
 
     @property
     def is_installed(self) -> bool:
