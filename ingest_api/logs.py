@@ -63,7 +63,7 @@ class TextFormatter(logging.Formatter):
         }
         time = f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S}"
         message = _request(fields) if "method" in fields else record.getMessage()
-        rest = "".join(f" {name}={value}" for name, value in fields.items())
+        rest = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
         line = f"{time} {record.levelname:7} {printable(message + rest)}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
@@ -75,7 +75,13 @@ class TextFormatter(logging.Formatter):
 def _request(fields: dict[str, Any]) -> str:
     """Return the beginning of a request's line, and remove it from `fields`."""
     method, path, status, ms = (fields.pop(name, "") for name in ("method", "path", "status", "ms"))
-    return f"{method} {path} {status} {ms} ms"
+    return f"{method} {_quoted(path)} {status} {ms} ms"
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as text, in quotation marks if it would look like several."""
+    text = str(value)
+    return '"' + text.replace('"', '\\"') + '"' if " " in text else text
 
 
 class RequestIdFilter(logging.Filter):

@@ -30,7 +30,13 @@ def test_the_fields_beside_a_message_are_shown() -> None:
 
 def test_nothing_from_outside_reaches_the_terminal_as_a_command() -> None:
     line = _line("request", method="GET", path="/\x1b[2J\r\nINFO forged", status=404, ms=1)
-    assert "/\\x1b[2J\\x0d\\x0aINFO forged 404" in line
+    assert '"/\\x1b[2J\\x0d\\x0aINFO forged" 404' in line
+
+
+def test_a_path_looks_like_no_other_field() -> None:
+    forged = '/" 200 1 ms client=192.0.2.1'
+    line = _line("request", method="GET", path=forged, status=404, ms=2, client="127.0.0.1")
+    assert line.endswith('GET "/\\" 200 1 ms client=192.0.2.1" 404 2 ms client=127.0.0.1')
 
 
 def test_a_traceback_follows_its_line() -> None:
@@ -62,7 +68,7 @@ def test_an_exceptions_text_forges_no_line() -> None:
     ],
 )
 def test_text_without_an_encoding_is_logged(text: str, shown: str) -> None:
-    assert _line(text, path=text).endswith(f"INFO    {shown} path={shown}")
+    assert _line(text, path=text).endswith(f'INFO    {shown} path="{shown}"')
 
 
 @pytest.mark.parametrize("terminal", [True, False])
