@@ -1,4 +1,4 @@
-"""How gunicorn serves the application. Numbers come from the settings (README.md, "Settings")."""
+"""How gunicorn serves the application. deploy/README.md, "Settings", explains the numbers."""
 
 import os
 import resource
