@@ -60,6 +60,21 @@ def test_a_folder_that_cannot_be_read_is_told(store: DiskStorage) -> None:
     assert store.unreadable == {"audio/broken": "Not a directory"}
 
 
+def test_folders_may_be_very_deep(store: DiskStorage) -> None:
+    put(store, "audio/z.ogg", b"1")
+    folders = [store.root / "audio"]
+    for _ in range(1100):  # more than Python's functions may call one another
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    (folders[-1] / "a.ogg").write_bytes(b"1")
+    listed = [file.path for file in store.list("audio")]
+    assert listed == [f"audio/{'d/' * 1100}a.ogg", "audio/z.ogg"]
+    assert store.unreadable == {}
+    (folders[-1] / "a.ogg").unlink()
+    for folder in reversed(folders[1:]):  # pytest could not
+        folder.rmdir()
+
+
 class _Entry:
     """A file in a folder, whose inode the disk cannot read."""
 

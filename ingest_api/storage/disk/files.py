@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingest_api.errors import StorageUnavailable
@@ -78,11 +78,12 @@ class DiskFiles:
         Symbolic links are an operator's work: they are neither followed nor taken for files. What
         the disk cannot read is left out, and goes into `unreadable`.
         """
-        for entry in self._entries(prefix):
-            path = f"{prefix}/{entry.name}"
+        waiting = [*reversed(self._entries(prefix))]  # no recursion: folders may be very deep
+        while waiting:
+            path, entry = waiting.pop()
             if entry.is_dir(follow_symlinks=False):
                 if f"{path}/" > after or after.startswith(f"{path}/"):
-                    yield from self.list(path, after)
+                    waiting.extend(reversed(self._entries(path)))
             elif path > after and not entry.is_symlink():
                 yield from self._listed(path, entry)
 
@@ -90,15 +91,18 @@ class DiskFiles:
         """Return the full path of a file. ValueError."""
         return self.root / self.canonical(path)
 
-    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """Yield a folder's entries, in the order of the paths below them."""
+    def _entries(self, folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
+        """Return a folder's entries and their paths, in the order of the paths below them."""
         try:
             with os.scandir(self.root / folder) as entries:
-                yield from sorted(entries, key=_sort_key)
+                return [
+                    (f"{folder}/{entry.name}", entry) for entry in sorted(entries, key=_sort_key)
+                ]
         except FileNotFoundError:
             pass  # retention removes empty folders
         except OSError as error:
             self.unreadable[folder] = error.strerror or str(error)
+        return []
 
     def _listed(self, path: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
         """Yield the file, unless it has just been removed."""
