@@ -284,6 +284,19 @@ def test_a_worker_may_say_what_fsck_says(emptied: Service) -> None:
     }
 
 
+def test_the_version_before_may_take_a_workers_message_for_its_own_and_changes_nothing(
+    emptied: Service,
+) -> None:
+    """An error would be a 500 to every replay: its agent could send nothing else any more."""
+    [chunk_id] = upload_chunks(emptied, emptied.recorder(), [0])
+    worker = HttpWorker(emptied)
+    [chunk] = worker.claim()
+    worker.error(chunk, "file missing (was there yesterday)", retry=False)
+    before = row(emptied, chunk_id)
+    assert _run(emptied.database_url, RESTORE_OF_THE_VERSION_BEFORE, UUID(chunk_id)) == 1
+    assert row(emptied, chunk_id) == before
+
+
 def test_a_client_may_have_a_search_path_of_its_own(emptied: Service) -> None:
     [chunk_id] = upload_chunks(emptied, emptied.recorder(), [0])
     with emptied.connect() as connection:
