@@ -143,7 +143,9 @@ BEGIN
     IF NEW.status NOT IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR', 'PRUNED')
         AND NOT (file_returns AND NEW.status = OLD.status_before)
     THEN
-        IF OLD.status = 'ERROR' AND starts_with(OLD.error_message, 'file missing (was ') THEN
+        IF OLD.status = 'ERROR' AND OLD.file_missing_since IS NULL
+            AND starts_with(OLD.error_message, 'file missing (was ')
+        THEN
             RETURN OLD;  -- the version before takes a worker's message for its own sentence
         END IF;
         RAISE check_violation USING MESSAGE = format('there is no status %s', NEW.status);
