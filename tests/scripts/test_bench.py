@@ -105,7 +105,8 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     process = _start(tmp_path, "claim", "--rows=10000000")
     try:
         assert process.stderr
-        assert "is filled" in process.stderr.readline()
+        # Before it, a normal user is told that lo keeps its MTU.
+        assert any("is filled" in process.stderr.readline() for _ in range(2))
         everything = descendants_of(process.pid)
         for _ in range(2):  # the second does not cut off the clean-up
             process.send_signal(signal.SIGTERM)
