@@ -52,7 +52,7 @@ def _default_format() -> str:
 class TextFormatter(logging.Formatter):
     """Formats a record as one readable line: time (UTC), level, message, extra fields."""
 
-    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message"}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and a traceback indented below it, with control characters escaped."""
@@ -81,7 +81,9 @@ def _request(fields: dict[str, Any]) -> str:
 def _quoted(value: Any) -> str:
     """Return a value as text, in quotation marks if it would look like several."""
     text = str(value)
-    return '"' + text.replace('"', '\\"') + '"' if " " in text else text
+    if not {" ", '"'} & set(text):
+        return text
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 class RequestIdFilter(logging.Filter):

@@ -50,6 +50,21 @@ def test_a_traceback_follows_its_line() -> None:
     assert trace[-1] == "  ValueError: bad \\x1b]0;title\\x07"
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (
+            '/\\" 200 client=x',
+            r'"/\\\" 200 client=x"',
+        ),  # a backslash must not free the quotation mark
+        ('"/a', r'"\"/a"'),
+        ("/a\\b", r"/a\b"),
+    ],
+)
+def test_a_quotation_mark_ends_no_value(path: str, shown: str) -> None:
+    assert f"GET {shown} 404" in _line("request", method="GET", path=path, status=404, ms=2)
+
+
 def test_an_exceptions_text_forges_no_line() -> None:
     forged = _line("forged")
     try:
