@@ -61,6 +61,7 @@ class NewBackup:
         self._taken_at = datetime.now(UTC)
         self._database = {"migration": 0, "postgresql": 0}
         self._copied_files = self._copied_bytes = 0
+        self._left_out: tuple[str, ...] = ()
         self._folder = folder
         self._path = path
         self._files = files
@@ -78,7 +79,9 @@ class NewBackup:
         with connection.transaction():
             snapshot = queries.backups.export_snapshot(connection)
             self._taken_at = datetime.now(UTC)
-            with dumping(database_url, snapshot, self._path / DUMP):
+            left_out = queries.backups.list_unreadable(connection)
+            self._left_out = tuple(relation.pattern() for relation in left_out)
+            with dumping(database_url, snapshot, self._path / DUMP, without=left_out):
                 rows = queries.backups.stream_listed_files(connection)
                 lines = (format_line(self._respelled(row)) for row in rows)
                 self.chunks = write_sorted(self._path / ROWS, lines)
@@ -128,6 +131,7 @@ class NewBackup:
             dump_sha256=sha256_of(dump),
             list_sha256=sha256_of(self._path / FILES),
             seconds=round(monotonic() - self._started, 1),
+            left_out=self._left_out,
         )
         write_summary(self._path, summary)
         return self._folder.finish(self._path), summary

@@ -23,7 +23,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
@@ -86,12 +86,17 @@ class BackupFolder:
             yield
 
     def complete(self) -> list[Path]:
-        """Return the complete backups, oldest first."""
-        return [path for path in self._found() if path.name == path.stem]
+        """Return the complete backups that can be restored, oldest first."""
+        return [path for path in self._finished() if not damage(path)]
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Return the backups that cannot be restored as they are, and why."""
+        return [(path, why) for path in self._finished() if (why := damage(path))]
 
     def partial(self) -> list[Path]:
         """Return the folders of interrupted backups and interrupted removals."""
-        return [path for path in self._found() if path.name != path.stem]
+        paths = (path for path in self.root.iterdir() if path.suffix == PARTIAL)
+        return sorted(path for path in paths if _NAME.fullmatch(path.stem) and path.is_dir())
 
     @contextmanager
     def new(self) -> Iterator[Path]:
@@ -117,9 +122,8 @@ class BackupFolder:
         """Return when everything written to its disk would survive a power cut."""
         sync_disk(self.root)
 
-    def _found(self) -> list[Path]:
-        paths = [path for path in self.root.iterdir() if _NAME.fullmatch(path.stem)]
-        return sorted(path for path in paths if path.suffix in {"", PARTIAL} and path.is_dir())
+    def _finished(self) -> list[Path]:
+        return sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name))
 
     def make_partial(self) -> Path:
         """Create and return a new, empty folder."""
@@ -163,10 +167,38 @@ def require_backup(path: Path) -> BackupSummary:
 
 
 def read_summary(path: Path) -> BackupSummary:
+    """Return a backup's summary, without what a newer version may have added to it. Raise
+    BackupError if it is damaged or cannot be read."""
     try:
-        return BackupSummary(**json.loads((path / SUMMARY).read_text("utf-8")))
+        told = json.loads((path / SUMMARY).read_text("utf-8"))
+        known = {
+            field.name: told[field.name] for field in fields(BackupSummary) if field.name in told
+        }
+        summary = BackupSummary(**known)
+    except FileNotFoundError:
+        raise BackupError(f"{path / SUMMARY} is missing") from None
+    except OSError as error:
+        raise BackupError(f"{path / SUMMARY} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError):
         raise BackupError(f"{path / SUMMARY} is damaged") from None
+    if not summary.is_plausible():
+        raise BackupError(f"{path / SUMMARY} is damaged")
+    return summary
+
+
+def damage(path: Path) -> str:
+    """Return why a complete backup cannot be restored, or an empty string. The dump's content and
+    the recordings are not read."""
+    try:
+        size = read_summary(path).dump_bytes
+        whole_list(path)
+        if (path / DUMP).stat().st_size != size:
+            return f"{path / DUMP} is damaged"
+    except BackupError as error:
+        return error.message
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    return ""
 
 
 def whole_list(path: Path) -> Path:

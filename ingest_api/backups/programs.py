@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,7 +12,9 @@ from tempfile import TemporaryFile
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
+from ingest_api.backups.archive import Entry, left_out, read_entries, selections
 from ingest_api.backups.manifest import BackupError
+from ingest_api.models.backups import Relation
 
 
 def require_program(name: str, server_version: int = 0) -> None:
@@ -31,9 +33,14 @@ def require_program(name: str, server_version: int = 0) -> None:
 
 
 @contextmanager
-def dumping(database_url: str, snapshot: str, target: Path) -> Iterator[None]:
+def dumping(
+    database_url: str, snapshot: str, target: Path, *, without: Sequence[Relation] = ()
+) -> Iterator[None]:
     """Run pg_dump beside the body, until both are done. Raise BackupError with its message."""
     command = ["pg_dump", "--format=custom", "--no-password", f"--snapshot={snapshot}"]
+    # Large objects are never the service's own, and pg_dump fails if it may not read one.
+    command += ["--no-blobs", "--no-publications", "--no-subscriptions"]
+    command += [f"--exclude-table={relation.pattern()}" for relation in without]
     command += [f"--file={target}"]
     with TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -50,25 +57,35 @@ def dumping(database_url: str, snapshot: str, target: Path) -> Iterator[None]:
             raise BackupError(f"pg_dump failed: {errors.read().decode(errors='replace').strip()}")
 
 
-def load(database_url: str, dump: Path) -> None:
-    """Load a whole dump into an empty database. Raise BackupError with pg_restore's message."""
-    command = ["pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"]
+def load(database_url: str, dump: Path) -> list[str]:
+    """Load a dump into an empty database, in one transaction; return what had to be left out. Raise
+    BackupError with pg_restore's message if even the service's own tables cannot be loaded."""
+    entries, failure = read_entries(dump), ""
+    for selection in selections(entries):
+        if not (failure := _load(database_url, dump, selection)):
+            return left_out(entries, selection)
+    raise BackupError(f"pg_restore failed, so the database is still empty: {failure}")
+
+
+def _load(database_url: str, dump: Path, entries: list[Entry]) -> str:
+    """Load these entries of a dump; return why that failed, or an empty string."""
+    command = ["pg_restore", "--exit-on-error", "--single-transaction", "--no-password"]
+    # Roles, tablespaces and security labels belong to a machine, not to a database.
+    command += ["--no-owner", "--no-acl", "--no-tablespaces", "--no-security-labels"]
+    command += ["--no-publications", "--no-subscriptions"]
     options = _options(database_url)
     # Without the name here, nothing is restored; the rest is in the environment.
-    command += ["--no-password", f"--dbname={make_conninfo(dbname=options.get('PGDATABASE'))}"]
+    command += [f"--dbname={make_conninfo(dbname=options.get('PGDATABASE'))}"]
     run = subprocess.run(
-        [*command, str(dump)],
+        [*command, "--use-list=/dev/stdin", str(dump)],
         env=_environment(database_url),
-        stdin=subprocess.DEVNULL,
+        input="".join(f"{entry.line}\n" for entry in entries),
         capture_output=True,
         text=True,
         errors="replace",
         check=False,
     )
-    if run.returncode:
-        raise BackupError(
-            f"pg_restore failed, so the database is still empty: {run.stderr.strip()}"
-        )
+    return run.stderr.strip() or f"exit status {run.returncode}" if run.returncode else ""
 
 
 def _environment(database_url: str) -> dict[str, str]:

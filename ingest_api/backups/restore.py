@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ingest_api.backups.archive import read_grants
 from ingest_api.backups.copy import TEMPORARY, Copy
 from ingest_api.backups.folder import (
     DUMP,
@@ -22,9 +23,18 @@ from ingest_api.backups.programs import load
 from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import ListedFile
+from ingest_api.models.chunks import ChunkStatus
+from ingest_api.models.devices import Device
 from ingest_api.storage.disk.folders import FOLDER_MODE
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import INCOMING
+
+FENCE_STEP = 1000
+"""How far attempts go on: more than any chunk is given out between a backup and a loss. So no
+worker that held a lease at the time of the loss can report under it."""
+
+FIRST_WITH_LEASES = 4
+"""The migration that brought attempts and leases."""
 
 
 class Restore:
@@ -34,6 +44,9 @@ class Restore:
     def __init__(self, backup: Path, files: DiskUpkeep, *, checksums: bool) -> None:
         self.summary = require_backup(backup)
         self.copied_files = self.copied_bytes = 0
+        self.left_out: list[str] = []  # of the dump
+        self.grants: list[str] = []  # statements that make them again
+        self.devices: list[Device] = []
         self._backup = backup
         self._files = files
         self._scratch = files.root / INCOMING
@@ -84,7 +97,24 @@ class Restore:
     def load(self, connection: Connection, database_url: str) -> None:
         """Load the database. Raise BackupError if it is no longer empty, or in use."""
         require_unused(connection)
-        load(database_url, self._backup / DUMP)
+        self.grants = read_grants(self._backup / DUMP)
+        self.left_out = load(database_url, self._backup / DUMP)
+
+    def rewind(self, connection: Connection, *, waiting_status: ChunkStatus) -> None:
+        """Let unfinished chunks wait again, as `waiting_status` so that the relay announces them,
+        and raise the fence. To be called once after `load`."""
+        if self.summary.migration < 1:
+            return
+        self.devices = queries.devices.list_devices(connection)
+        if self.summary.migration < FIRST_WITH_LEASES:
+            return
+        with connection.transaction():
+            queries.backups.disable_chunk_triggers(connection)
+            queries.backups.rewind_chunks(
+                connection, waiting_status=waiting_status, step=FENCE_STEP
+            )
+            queries.backups.raise_pruned_attempts(connection, step=FENCE_STEP)
+            queries.backups.enable_chunk_triggers(connection)
 
     def _listed(self) -> Iterator[ListedFile]:
         return map(parse_line, read_lines(self._backup / FILES))

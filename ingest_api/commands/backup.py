@@ -26,6 +26,10 @@ from ingest_api.display import megabytes
 from ingest_api.models.backups import BackupSummary
 
 Made = tuple[Path, BackupSummary]
+_REMEDY = (
+    "Damaged backups do not count for --keep and are never removed. Copy what is missing back from "
+    "another copy of {root}, or remove them: rm -r"
+)
 
 
 @click.command()
@@ -87,7 +91,9 @@ def backup(
     with opened() as (components, connection), _ready(target, components, connection):
         path, summary = _make(components, connection, target, full, settings, force)
         removed = keep(target, number, path, full=full)
+        damaged = target.damaged()
     _show(path, summary, removed, as_json)
+    _warn(target, removed, damaged)
     if summary.missing:
         raise click.exceptions.Exit(1)
 
@@ -100,14 +106,19 @@ def backups(folder: Path, as_json: bool) -> None:
     with failures():
         target = BackupFolder(folder)
         found = [(path, read_summary(path)) for path in target.complete()]
-        partial = target.partial()
+        partial, damaged = target.partial(), target.damaged()
     if as_json:
+        _warn(target, None, damaged)
         click.echo(json.dumps([{"path": str(path)} | asdict(summary) for path, summary in found]))
         return
     for path, summary in found:
         missing = f", {summary.missing} missing" if summary.missing else ""
         size = megabytes(summary.bytes + summary.dump_bytes)
         click.echo(f"{path}  {summary.chunks:>9,} chunks  {size:>14}{missing}")
+    for path, reason in damaged:
+        click.echo(f"{path}  damaged: {reason}")
+    if damaged:
+        click.echo(_REMEDY.format(root=target.root), err=True)
     for path in partial:
         click.echo(f"{path}  interrupted; the next backup cleans it up")
 
@@ -175,6 +186,24 @@ def _show(path: Path, summary: BackupSummary, removed: Removed, as_json: bool) -
         if removed.backups or removed.files:
             files = f"{removed.files} files ({megabytes(removed.bytes)})"
             click.echo(f"removed {removed.backups} older backups and {files}")
+    if summary.left_out:
+        click.echo(
+            f"left out, because this role may not read them: {', '.join(summary.left_out)}",
+            err=True,
+        )
     if summary.missing:
         said = f"{summary.missing} rows have no file, or a damaged one. See {path / MISSING}"
         click.echo(f"{said}, and run: flask ingest fsck --checksums", err=True)
+
+
+def _warn(folder: BackupFolder, removed: Removed | None, damaged: list[tuple[Path, str]]) -> None:
+    for path, reason in damaged:
+        click.echo(f"{path}  damaged: {reason}", err=True)
+    if damaged:
+        click.echo(_REMEDY.format(root=folder.root), err=True)
+    if removed and removed.postponed:
+        click.echo(
+            "No recording was removed, because a damaged backup may need it. See "
+            f"{removed.postponed}",
+            err=True,
+        )

@@ -17,6 +17,9 @@ from ingest_api.commands.context import opened, require_utf8
 from ingest_api.commands.output import progress_bar
 from ingest_api.commands.parameters import as_json_option
 from ingest_api.display import megabytes, printable
+from ingest_api.models.devices import Device
+
+DEVICES_SHOWN = 50
 
 
 @click.command()
@@ -35,7 +38,10 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
     interrupted, run it again.
 
     Afterwards run flask ingest migrate, if the backup is of an older version, and flask ingest
-    fsck. Recordings received after the backup, and still in AUDIO_STORAGE_DIR, become stray files.
+    fsck. Unfinished chunks wait again, also for their announcement in Redis, and workers lose the
+    leases of before. Grants to other roles are not restored but printed, as are the devices whose
+    tokens may be older than the loss. Recordings received after the backup, and still in
+    AUDIO_STORAGE_DIR, become stray files.
 
     Exit status 0: done; 1: failed. If files in the backup are damaged, the database is restored
     only with --force, without those files.
@@ -63,6 +69,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
             if sys.stderr.isatty():
                 click.echo("restoring the database", err=True)
             run.load(connection, settings.database_url)
+            run.rewind(connection, waiting_status=settings.waiting_status)
     _show(run, faults, monotonic() - started, as_json)
 
 
@@ -94,14 +101,48 @@ def _show(run: Restore, faults: int, seconds: float, as_json: bool) -> None:
         copied = {"files": run.copied_files, "bytes": run.copied_bytes}
         told = {"time": summary.time, "chunks": summary.chunks, "copied": copied}
         missing = {"missing": summary.missing, "faults": faults}
-        click.echo(json.dumps(told | missing | {"seconds": round(seconds, 1)}))
+        devices = {"devices": [_device(device) for device in run.devices]}
+        rest = {"grants": run.grants, "left_out": run.left_out} | devices
+        click.echo(json.dumps(told | missing | rest | {"seconds": round(seconds, 1)}))
         return
     click.echo(
         f"restored {summary.chunks} chunks as of {summary.time} in {seconds:.1f} s: "
         f"{run.copied_files} of {summary.files} files ({megabytes(run.copied_bytes)}) were copied, "
         "the others were already there"
     )
+    _show_left_out(run)
+    _show_devices(run)
     if lost := summary.missing + faults:
         click.echo(
             f"{lost} rows have no file: flask ingest fsck --repair marks them as ERROR", err=True
         )
+
+
+def _device(device: Device) -> dict[str, object]:
+    ids = {name: str(vars(device)[name]) for name in ("device_id", "point_id", "register_id")}
+    return ids | {"is_enabled": device.is_enabled}
+
+
+def _show_left_out(run: Restore) -> None:
+    if run.left_out:
+        click.echo("not restored, because this server or this role cannot have them:")
+        for name in run.left_out:
+            click.echo(f"  {printable(name)}")
+    if run.grants:
+        click.echo("Grants that the old database had; none was made. Create the roles, and run as")
+        click.echo("the owner of the tables:")
+        for statement in run.grants:
+            click.echo(f"  {printable(statement)}")
+
+
+def _show_devices(run: Restore) -> None:
+    if not run.devices:
+        return
+    click.echo(f"Tokens, and which devices are disabled, are as of {run.summary.time}. What was")
+    click.echo("changed later must be changed again: flask ingest rotate-token DEVICE, or")
+    click.echo("flask ingest disable-device DEVICE. The devices:")
+    for device in run.devices[:DEVICES_SHOWN]:
+        state = "enabled" if device.is_enabled else "disabled"
+        click.echo(f"  {device.device_id}  {state:8}  at point {device.point_id}")
+    if (more := len(run.devices) - DEVICES_SHOWN) > 0:
+        click.echo(f"  and {more} more: flask ingest list-devices")

@@ -13,6 +13,19 @@ class ListedFile:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """A table, view or sequence of the database."""
+
+    schema: str
+    name: str
+
+    def pattern(self) -> str:
+        """Return it as pg_dump's options take it: quoted, so that nothing in it is a wildcard."""
+        parts = (part.replace('"', '""') for part in (self.schema, self.name))
+        return ".".join(f'"{part}"' for part in parts)
+
+
+@dataclass(frozen=True)
 class BackupSummary:
     """What a complete backup says of itself, in `backup.json`."""
 
@@ -30,3 +43,17 @@ class BackupSummary:
     dump_sha256: str  # in hex
     list_sha256: str  # of `files`
     seconds: float
+    left_out: tuple[str, ...] = ()  # relations of other roles that could not be read
+
+    def is_plausible(self) -> bool:
+        """Return whether every value is of its type, as after reading it from a file."""
+        texts = (self.time, self.version, self.dump_sha256, self.list_sha256)
+        numbers = (
+            *(self.migration, self.postgresql, self.chunks, self.files, self.bytes),
+            *(self.new_files, self.new_bytes, self.missing, self.dump_bytes),
+        )
+        return (
+            all(isinstance(text, str) for text in (*texts, *self.left_out))
+            and all(type(number) is int and number >= 0 for number in numbers)
+            and isinstance(self.seconds, int | float)
+        )

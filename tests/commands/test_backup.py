@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -267,7 +267,9 @@ def test_only_so_many_are_kept_and_exactly_the_files_that_they_have(
         assert len(found) == min(number + 1, 3)
         assert stored(folder / "storage") == set().union(*map(listed, found))
     told = make_backup(emptied, folder, "--keep", "1")
-    assert told["removed"] == {"backups": 3, "files": 3, "bytes": told["removed"]["bytes"]}
+    assert told["removed"] == {"backups": 3, "files": 3, "bytes": told["removed"]["bytes"]} | {
+        "postponed": ""
+    }
     assert stored(folder / "storage") == set(listed(told["path"])) == stored(emptied.storage)
 
 
@@ -296,11 +298,15 @@ def test_a_list_that_is_damaged_removes_nothing(
     make_backup(emptied, folder)
     lines = (second / "files").read_text().splitlines(keepends=True)
     (second / "files").write_text("".join(reversed(lines)))
-    result = ingest(emptied, "backup", folder, "--keep", "3")
-    assert result.returncode == 1
-    assert f"{second}/files is damaged. Remove that backup" in result.stderr
+    result = ingest(emptied, "backup", folder, "--keep", "2")
+    assert result.returncode == 0
+    assert f"{second}/files is damaged" in result.stderr
+    assert (
+        f"No recording was removed, because a damaged backup may need it. See {second}/files"
+        in (result.stderr)
+    )
     assert len(stored(folder / "storage")) == 3
-    assert first.exists()
+    assert not first.exists()
     shutil.rmtree(second)
     make_backup(emptied, folder, "--keep", "1")
     assert len(stored(folder / "storage")) == 2
@@ -647,3 +653,90 @@ def test_a_disk_of_backups_that_fails_meanwhile_has_lost_no_recording(
     assert f"Input/output error: '{folder}/storage/{path}'" in result.stderr
     assert assert_whole(folder) == []
     make_backup(emptied, folder)
+
+
+def _without_summary(backup: Path) -> None:
+    (backup / "backup.json").unlink()
+
+
+def _truncated(backup: Path) -> None:
+    text = (backup / "backup.json").read_text()
+    (backup / "backup.json").write_text(text[: len(text) // 2])
+
+
+def _of_wrong_types(backup: Path) -> None:
+    summary = json.loads((backup / "backup.json").read_text())
+    (backup / "backup.json").write_text(json.dumps(summary | {"chunks": "many"}))
+
+
+def _no_object(backup: Path) -> None:
+    (backup / "backup.json").write_text("[]")
+
+
+def _unreadable(backup: Path) -> None:
+    (backup / "backup.json").unlink()
+    (backup / "backup.json").mkdir()  # also for root
+
+
+def _a_file(backup: Path) -> None:
+    shutil.rmtree(backup)
+    backup.write_text("")
+
+
+def _without_dump(backup: Path) -> None:
+    (backup / "database.dump").unlink()
+
+
+DAMAGES = [
+    *(_without_summary, _truncated, _of_wrong_types, _no_object),
+    *(_unreadable, _a_file, _without_dump),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_backup_stops_no_other_and_is_never_removed(
+    emptied: Service, recorder: Recorder, folder: Path, damage: Callable[[Path], None]
+) -> None:
+    _upload(emptied, recorder, b"1")
+    made = [make_backup(emptied, folder)["path"] for _ in range(3)]
+    damage(made[0])
+    result = ingest(emptied, "backups", folder)
+    assert result.returncode == 0, result.stderr
+    assert f"{made[0]}  damaged: " in result.stdout
+    assert "rm -r" in result.stderr
+    assert len(json.loads(ingest(emptied, "backups", folder, "--json").stdout)) == 2
+    told = make_backup(emptied, folder, "--keep", "2")
+    assert f"{made[0]}  damaged: " in told["stderr"]
+    assert told["removed"]["backups"] == 1
+    assert (made[0].exists(), made[1].exists(), made[2].exists()) == (True, False, True)
+
+
+def test_what_only_a_damaged_backup_lists_stays_and_the_rest_goes(
+    emptied: Service, recorder: Recorder, folder: Path
+) -> None:
+    [first] = _upload(emptied, recorder, b"1")
+    damaged = make_backup(emptied, folder)["path"]
+    _without_summary(damaged)
+    [second] = _upload(emptied, recorder, b"2")
+    for row in emptied.rows(recorder):
+        if row["file_path"] == first:
+            with emptied.connect() as connection:
+                connection.execute(
+                    "DELETE FROM audio_chunks WHERE chunk_id = %s", [row["chunk_id"]]
+                )
+    make_backup(emptied, folder)
+    emptied.forget_everything()
+    told = make_backup(emptied, folder, "--keep", "1", "--force")
+    assert told["removed"]["files"] == 1
+    assert stored(folder / "storage") == {first} != {second}
+
+
+def test_a_summary_of_a_newer_version_is_understood(
+    emptied: Service, recorder: Recorder, folder: Path
+) -> None:
+    _upload(emptied, recorder, b"1")
+    path = make_backup(emptied, folder)["path"]
+    summary = json.loads((path / "backup.json").read_text())
+    (path / "backup.json").write_text(json.dumps(summary | {"color": "blue"}))
+    assert "damaged" not in ingest(emptied, "backups", folder).stdout
+    assert make_backup(emptied, folder)["new_files"] == 0

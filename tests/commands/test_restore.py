@@ -92,7 +92,9 @@ def test_it_brings_everything_back(emptied: Service, backup: Path, fresh: Servic
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("restored 10 chunks as of 20")
     assert "10 of 10 files (0.0 MB) were copied" in result.stdout
-    assert all_rows(fresh.database_url) == rows
+    restored = all_rows(fresh.database_url)
+    fenced = [(chunk.replace(",1000,1000,", ",0,0,"),) for (chunk,) in restored["audio_chunks"]]
+    assert restored | {"audio_chunks": fenced} == rows
     assert stored(fresh.storage) == set(listed(backup))
     modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in fresh.storage.rglob("*")}
     assert modes == {(True, 0o750), (False, 0o640)}
@@ -330,3 +332,37 @@ def test_a_backup_of_a_newer_version_is_refused_before_anything_is_done(
     assert "whose database has migration 9999" in _refused(fresh, backup)
     assert stored(fresh.storage) == set()
     assert _is_empty(fresh.database_url)
+
+
+def test_leases_of_before_the_loss_are_void_and_unfinished_chunks_wait_again(
+    emptied: Service, recorder: Recorder, folder: Path, fresh: Service
+) -> None:
+    """The queue goes on with fresh attempts, none of which counts against MAX_ATTEMPTS."""
+    for number in range(4):
+        assert emptied.upload(recorder, b"chunk %d" % number).status_code == 200
+    with emptied.connect() as connection:
+        ids = [row["chunk_id"] for row in emptied.rows(recorder)]
+        move = "UPDATE audio_chunks SET status = %s WHERE chunk_id = %s"
+        for chunk_id, statuses in zip(
+            ids, [[], ["PROCESSING"], ["PROCESSING", "DONE"], ["PROCESSING", "ERROR"]], strict=True
+        ):
+            for status in statuses:
+                connection.execute(move, [status, chunk_id])
+    path = make_backup(emptied, folder)["path"]
+    result = ingest(fresh, "restore", path, QUEUE_BACKEND="redis", REDIS_URL="redis://localhost")
+    assert result.returncode == 0, result.stderr
+    rows = {row["chunk_id"]: row for row in fresh.rows(recorder)}
+    assert [rows[i]["status"] for i in ids] == ["UPLOADED", "UPLOADED", "DONE", "ERROR"]
+    assert [rows[i]["attempts"] for i in ids] == [1000, 1001, 1001, 1001]
+    assert [rows[i]["attempts"] - rows[i]["attempts_forgiven"] for i in ids] == [0, 1, 1, 1]
+    with fresh.connect() as connection, pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute("UPDATE audio_chunks SET attempts = 7")
+
+
+def test_it_says_of_when_tokens_are_and_lists_the_devices(
+    emptied: Service, recorder: Recorder, backup: Path, fresh: Service
+) -> None:
+    result = ingest(fresh, "restore", backup)
+    assert "Tokens, and which devices are disabled, are as of 20" in result.stdout
+    assert f"{recorder.device.device_id}  enabled" in result.stdout
+    assert "flask ingest rotate-token" in result.stdout

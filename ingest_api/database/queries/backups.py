@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from psycopg.rows import class_row
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import scalars, statement
-from ingest_api.models.backups import ListedFile
+from ingest_api.database.statements import rows, run, scalars, statement
+from ingest_api.models.backups import ListedFile, Relation
+from ingest_api.models.chunks import ChunkStatus
 
 
 def export_snapshot(connection: Connection) -> str:
@@ -35,3 +36,26 @@ def list_relations(connection: Connection) -> list[str]:
 
 def list_other_sessions(connection: Connection) -> list[str]:
     return scalars(connection, str, "backups/list_other_sessions")
+
+
+def list_unreadable(connection: Connection) -> list[Relation]:
+    return rows(connection, Relation, "backups/list_unreadable")
+
+
+def rewind_chunks(connection: Connection, *, waiting_status: ChunkStatus, step: int) -> None:
+    """Do so while the triggers of the table are disabled: they keep attempts as they are."""
+    values = {"waiting_status": waiting_status, "step": step}
+    run(connection, "backups/rewind_chunks", **values)
+
+
+def raise_pruned_attempts(connection: Connection, *, step: int) -> None:
+    run(connection, "backups/raise_pruned_attempts", step=step)
+
+
+def disable_chunk_triggers(connection: Connection) -> None:
+    """Let attempts and status be set freely, as the owner of the table may."""
+    run(connection, "backups/disable_chunk_triggers")
+
+
+def enable_chunk_triggers(connection: Connection) -> None:
+    run(connection, "backups/enable_chunk_triggers")
