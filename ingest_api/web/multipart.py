@@ -44,15 +44,19 @@ def read_form(
     form = _Form(write)
     try:
         decoder = _Decoder(boundary.encode())
-        decoder.open(read(READ_BYTES))
+        decoder.skip_preamble(read)
         form.receive(decoder)
         while data := read(READ_BYTES):
-            decoder.receive_data(data)
-            form.receive(decoder)
+            if decoder.state is not State.EPILOGUE:
+                decoder.receive_data(data)
+                form.receive(decoder)
         decoder.receive_data(None)
         form.receive(decoder)
     except RequestEntityTooLarge:
-        raise BadRequest("The form has too many parts, or too much data beside the file") from None
+        raise BadRequest(
+            f"The form has more than {FORM_PARTS} parts, or its fields or the head of a part are "
+            "too large"
+        ) from None
     except ValueError:
         raise BadRequest("The body is not well-formed multipart/form-data") from None
     form.require_file()
@@ -77,11 +81,22 @@ class _Form:
             self._take(event)
 
     def require_file(self) -> None:
-        if not self._has_file:
+        if self._has_file:
+            return
+        if any(name == CHUNK_FILE for name, _ in self.fields):
             raise ValidationFailed(
-                f"The file part {CHUNK_FILE} is missing",
-                errors={CHUNK_FILE: ["Missing: send it as a part with a filename."]},
+                f"{CHUNK_FILE} was sent without a filename",
+                errors={
+                    CHUNK_FILE: [
+                        "Its part has no filename: send Content-Disposition: form-data; "
+                        f'name="{CHUNK_FILE}"; filename="chunk.ogg" (any name will do).'
+                    ]
+                },
             )
+        raise ValidationFailed(
+            f"The file part {CHUNK_FILE} is missing",
+            errors={CHUNK_FILE: ["Missing: send it as a part with a filename."]},
+        )
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Data):
@@ -137,20 +152,26 @@ class _Decoder(MultipartDecoder):
         self.state = State.PART
         self._delimiter = b"\r\n--" + boundary
 
-    def open(self, data: bytes) -> None:
-        """Receive the beginning of the body. ValueError unless it is the first delimiter."""
-        opening = b"--%b\r\n" % self.boundary
-        begin = 2 if data.startswith(b"\r\n") else 0
-        if not data.startswith(opening, begin):
-            raise ValueError("the body does not open with its boundary and CRLF")
-        self.receive_data(data)
-        del self.buffer[: begin + len(opening)]
+    def skip_preamble(self, read: Callable[[int], bytes]) -> None:
+        """Receive the body up to its first delimiter (RFC 2046, section 5.1.1), and drop what
+        precedes that. BadRequest, ValueError."""
+        self.receive_data(b"\r\n")  # the first delimiter may open the body
+        more = True
+        while more:
+            if not (data := read(READ_BYTES)):
+                raise BadRequest("The body does not contain the boundary that Content-Type names")
+            self.receive_data(data)
+            _, done, more = self._parse_data(self.buffer, start=False)
+            del self.buffer[:done]
+        if self.state is State.EPILOGUE:
+            raise ValueError("the form has no parts")
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
-        """Refuse a large head: parsing a megabyte takes a quarter of a second."""
+        """Refuse a large head: parsing a megabyte takes a quarter of a second. A filename, which is
+        not used, may have bytes that are not UTF-8."""
         if len(data) > HEAD_BYTES:
             raise RequestEntityTooLarge
-        return super()._parse_headers(data)
+        return super()._parse_headers(data.decode(errors="replace").encode())
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
         """Return the piece of a part that `data` begins with, the length consumed, and whether more

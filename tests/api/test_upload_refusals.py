@@ -205,6 +205,8 @@ def test_it_refuses_a_form_without_the_file(service: Service, recorder: Recorder
         )
         problem = assert_problem(response, 422, "validation_error", "chunk_file")
         assert list(problem["errors"]) == ["chunk_file"]
+        [advice] = problem["errors"]["chunk_file"]
+        assert ('filename="chunk.ogg"' in advice) == ("chunk_file" in files)
         service.assert_nothing_left(recorder)
 
 

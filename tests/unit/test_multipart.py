@@ -47,9 +47,8 @@ def _read(body: bytes, ends: list[int]) -> tuple[dict[str, list[str]], bytes]:
 
 
 def _cuts(body: bytes) -> st.SearchStrategy[list[int]]:
-    """Places to cut `body` at. Its first piece has the opening: gunicorn fills what it is asked
-    for."""
-    places = st.integers(min(len(OPENING), len(body)), len(body))
+    """Places to cut `body` at."""
+    places = st.integers(min(1, len(body)), len(body))
     return st.lists(places, unique=True, max_size=40).map(sorted)
 
 
@@ -93,7 +92,7 @@ def test_any_split_of_the_bytes_gives_the_same_parts(data: st.DataObject, form: 
 def test_a_body_may_be_cut_anywhere_in_two(trap: bytes, end: bytes) -> None:
     sound = b"abc" + trap
     body = HEAD + sound + end
-    for cut in range(len(OPENING), len(body)):
+    for cut in range(1, len(body)):
         fields, file = _read(body, [cut])
         assert file == sound, cut
         assert fields["codec"] == ["opus"]
@@ -166,3 +165,29 @@ def test_a_head_that_is_too_long_is_refused() -> None:
     more = b"\r\n--XyZ\r\nContent-Disposition: form-data; name=more\r\n" + 20_000 * b"a: b\r\n"
     with pytest.raises(BadRequest):
         _read(HEAD + b"sound" + more + b"\r\nx" + ENDS[0], [])
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        *(
+            b"\r\n",
+            b"\r\n\r\n",
+            b"This is a message in MIME format.\r\n",
+            b"--Xy\r\n",
+            b"--XyZa\r\n",
+        ),
+        *(b"MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n", b"x" * 300_000 + b"\r\n"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+@pytest.mark.parametrize("padding", [b"", b" ", b"\t "])
+def test_a_preamble_padding_and_an_epilogue_are_ignored(preamble: bytes, padding: bytes) -> None:
+    body = HEAD.replace(b"--XyZ\r\n", b"--XyZ" + padding + b"\r\n") + b"sound" + ENDS[1]
+    epilogue = b" \r\n" + b"bye\r\n--XyZ\r\n" * 100_000
+    assert _read(preamble + body + epilogue, []) == ({"codec": ["opus"]}, b"sound")
+
+
+def test_a_filename_need_not_be_utf_8() -> None:
+    body = HEAD.replace(b"a.ogg", b"K\xfcche.ogg") + b"sound" + ENDS[0]
+    assert _read(body, [])[1] == b"sound"
