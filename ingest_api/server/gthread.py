@@ -4,6 +4,7 @@ application's format."""
 import errno
 import json
 import logging
+import re
 import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -33,14 +34,23 @@ _MALFORMED = {
 _log = logging.getLogger("ingest_api.access")
 _worker_log = logging.getLogger(__name__)
 
+HEAD_SECONDS = 10.0
+"""How long a request's head may take in all: an incomplete one holds a thread of a stranger."""
+
 FOLLOWING_SECONDS = 0.02
 """How long a thread stays with a connection that it has answered: an agent that drains its spool
 sends the next recording at once. Returning the connection to the poller and fetching it again wakes
 two threads; without that a process serves a tenth more. (Not behind the nginx of deploy/, which
 opens a connection for each request.)"""
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_SECONDS = 1.0
+
+
+class InvalidHost(http.ParseException):
+    """The Host header is missing or malformed (RFC 9112, section 3.2)."""
 
 
 class Log(Logger):
@@ -143,8 +153,11 @@ class UploadWorker(ThreadWorker):
         if not isinstance(conn.sock, PatientSocket):
             conn.sock = PatientSocket(fileno=conn.sock.detach())
             conn.sock.stall = self.settings.request_stall_seconds
-        conn.sock.deadline = monotonic() + self.settings.request_deadline_seconds
-        conn.sock.in_head = True
+        deadline = self.settings.request_deadline_seconds
+        started = monotonic()
+        conn.sock.deadline = started + min(HEAD_SECONDS, deadline)
+        conn.sock.body_deadline = started + deadline
+        conn.sock.in_head, conn.sock.received = True, 0
         keep = super().handle(conn)
         if conn.sock.timed_out and conn.sock.in_head and not conn.sock.request:
             _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
@@ -153,9 +166,17 @@ class UploadWorker(ThreadWorker):
         return keep
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Pass a request with a complete head to the application, which answers from here on."""
+        """Pass a request with a complete head to the application, which answers from here on.
+
+        gunicorn would send 100 Continue now. The socket does so with the first read of the body:
+        many refusals need only the head.
+        """
+        _require_host(req)
         connection = cast(PatientSocket, conn.sock)
         connection.in_head, connection.request = False, req
+        connection.deadline = connection.body_deadline
+        connection.awaits_continue = req._expected_100_continue
+        req._expected_100_continue = False
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
@@ -166,6 +187,14 @@ class UploadWorker(ThreadWorker):
         # The name only: the text may quote a header, and so a token.
         name = type(exc).__name__
         _refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
+
+
+def _require_host(req: Any) -> None:
+    hosts = [value for name, value in req.headers if name == "HOST"]
+    if req.version < (1, 1) and not hosts:
+        return
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        raise InvalidHost
 
 
 def _goes_on(conn: TConn) -> bool:

@@ -24,7 +24,7 @@ class RequestTimedOut(NoMoreData, TimeoutError):
 
 class PatientSocket(socket.socket):
     """Each read waits `stall` seconds at most, and all reads of a request end at `deadline`
-    (monotonic). A write may take `stall` seconds.
+    (monotonic), also while bytes keep coming. A write may take `stall` seconds.
 
     Each read or write is first tried without waiting: polling, and letting other threads run
     meanwhile, costs as much as receiving.
@@ -32,22 +32,33 @@ class PatientSocket(socket.socket):
 
     stall: float
     deadline: float
+    body_deadline: float  # becomes the deadline when the head is complete
     in_head = True  # the request's head is not complete
     timed_out = False  # a read has timed out
+    received = 0  # bytes since this was last reset, the framing included
+    awaits_continue = False  # the peer sends its body after 100 Continue, or the final answer
     request: Any = None  # the last complete one, as gunicorn's object
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         size = min(bufsize, RECEIVE_BYTES)
         try:
             while True:
+                if monotonic() >= self.deadline:
+                    raise RequestTimedOut
                 with suppress(BlockingIOError):
-                    return super().recv(size, flags | socket.MSG_DONTWAIT)
+                    data = super().recv(size, flags | socket.MSG_DONTWAIT)
+                    self.received += len(data)
+                    self.awaits_continue = False  # it did not wait
+                    return data
+                if self.awaits_continue:
+                    self.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self._wait(select.POLLIN, min(self.stall, self.deadline - monotonic()))
         except TimeoutError:  # our limit, or one that gunicorn has set
             self.timed_out = True
             raise RequestTimedOut from None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
+        self.awaits_continue = False
         end = monotonic() + self.stall
         rest = memoryview(data)
         while rest:

@@ -3,7 +3,10 @@
 Knows nothing of its content: multipart.py parses the form of an upload.
 """
 
+import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import IO, Any, cast
 
@@ -18,9 +21,10 @@ from ingest_api.errors import (
     RequestTimeout,
     RequestTooLarge,
     TruncatedBody,
+    UnsupportedEncoding,
     UnsupportedMediaType,
 )
-from ingest_api.server.patient_socket import connection_of
+from ingest_api.server.patient_socket import LINGER_SECONDS, connection_of
 from ingest_api.usecases.incoming import Incoming
 from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
 
@@ -32,22 +36,41 @@ because it holds a thread. A client that is still sending then gets the answer i
 connection."""
 
 
+FRAMING_BYTES = 128 * 1024
+"""How many bytes of chunked framing a body may have beside as many as its data. Each chunk costs
+processor time, however small it is."""
+
+_UNQUOTED = re.compile(r"(?i);\s*boundary=([^\s\";]+)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
 class BodyStream:
     """The body as it arrives: counted, limited, and never silently short."""
 
-    def __init__(self, source: IO[bytes], *, expected: int | None, limit: int) -> None:
+    def __init__(
+        self,
+        source: IO[bytes],
+        *,
+        expected: int | None,
+        limit: int,
+        wire_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.received = 0
         self.ended = False
         self.broken = False  # the next request's beginning is unknown
         self._source = source
         self._expected = expected  # Content-Length; None with chunked coding
         self._limit = limit
+        self._wire_bytes = wire_bytes  # how many have arrived, the framing included
+        self._decoded = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, b"" at the end.
 
-        RequestTimeout, TruncatedBody, RequestTooLarge.
+        RequestTimeout, TruncatedBody, RequestTooLarge, BadRequest.
         """
+        if (self._expected or 0) > self._limit:
+            raise RequestTooLarge
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
         data = self._read(size)
@@ -63,7 +86,7 @@ class BodyStream:
     def discard(self) -> None:
         """Read and drop the rest, within bounds. A client that has gone is no error here."""
         left = max(DISCARD_BYTES, self._limit)
-        with suppress(RequestTimeout, TruncatedBody):
+        with suppress(RequestTimeout, TruncatedBody, BadRequest):
             while not self.ended and left > 0:
                 data = self._read(READ_BYTES)
                 left -= len(data)
@@ -71,7 +94,7 @@ class BodyStream:
 
     def _read(self, size: int) -> bytes:
         try:
-            return self._source.read(size)
+            data = self._source.read(size)
         except TimeoutError as error:
             self.ended = self.broken = True
             raise RequestTimeout from error
@@ -79,6 +102,11 @@ class BodyStream:
         except Exception as error:
             self.ended = self.broken = True
             raise TruncatedBody from error
+        self._decoded += len(data)
+        if self._wire_bytes() > 2 * self._decoded + FRAMING_BYTES:
+            self.ended = self.broken = True
+            raise BadRequest("The chunks of the body are too small: send 1 KiB or more in each")
+        return data
 
 
 class IngestRequest(Request):
@@ -87,10 +115,12 @@ class IngestRequest(Request):
     @cached_property
     def stream(self) -> BodyStream:  # type: ignore[override]
         """Return the body. werkzeug's own stream reports a stall as 400 instead of 408."""
+        connection = connection_of(self.environ)
         return BodyStream(
             self.environ["wsgi.input"],
             expected=self.content_length,
             limit=self.max_content_length or JSON_BYTES,
+            wire_bytes=lambda: connection.received if connection else 0,
         )
 
     def discard_body_after(self, response: Response) -> Response:
@@ -99,37 +129,57 @@ class IngestRequest(Request):
         A refused client may still be sending. The answer comes first, so that it can stop.
         """
         connection = connection_of(self.environ)
-        if self.stream.broken and connection:
+        waiting = connection is not None and connection.awaits_continue
+        if connection and (self.stream.broken or waiting):  # waiting: it may never send the body
             connection.close_after_answer()
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         if has_body and not self.stream.ended:
-            response.call_on_close(self._discard_body)
+            response.call_on_close(partial(self._discard_body, waiting=waiting))
         return response
 
-    def _discard_body(self) -> None:
+    def _discard_body(self, *, waiting: bool) -> None:
         if connection := connection_of(self.environ):
+            if waiting and not connection.is_readable(LINGER_SECONDS):
+                return
             connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 
     def receive_chunk(self, incoming: Incoming[Any]) -> "MultiDict[str, str]":
         """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
 
-        FileTooLarge, UnsupportedMediaType, BadRequest, TruncatedBody, RequestTimeout,
-        ValidationFailed; errors of `Incoming.write`.
+        FileTooLarge, UnsupportedMediaType, UnsupportedEncoding, BadRequest, TruncatedBody,
+        RequestTimeout, ValidationFailed; errors of `Incoming.write`.
         """
+        self.require_no_encoding()
         # The same again for parts that a newer agent may send and this version ignores.
         self.max_content_length = 2 * incoming.max_bytes + FORM_BYTES
         if (self.content_length or 0) > self.max_content_length:
             raise incoming.too_large()
         if self.mimetype != "multipart/form-data":
             raise UnsupportedMediaType("An upload must be multipart/form-data")
-        boundary = self.mimetype_params.get("boundary", "")
-        if not _is_boundary(boundary):
-            raise BadRequest("The multipart boundary is missing or malformed")
+        boundary = self._boundary()
         try:
             return read_form(self.stream.read, boundary, incoming.write)
         except RequestTooLarge:
             raise incoming.too_large() from None
+
+    def require_no_encoding(self) -> None:
+        """Refuse a compressed body by its head. UnsupportedEncoding."""
+        if self.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+            raise UnsupportedEncoding
+
+    def _boundary(self) -> str:
+        """Return the multipart boundary. BadRequest."""
+        unquoted = _UNQUOTED.search(self.headers["Content-Type"])
+        if unquoted and not _TOKEN.fullmatch(unquoted[1]):  # RFC 9110, section 5.6.6
+            raise BadRequest(
+                "The multipart boundary in Content-Type has characters that need quotation marks: "
+                'send boundary="..."'
+            )
+        boundary = self.mimetype_params.get("boundary", "")
+        if not _is_boundary(boundary):
+            raise BadRequest("The multipart boundary is missing or malformed")
+        return boundary
 
 
 def _is_boundary(text: str) -> bool:
@@ -143,7 +193,9 @@ def current_request() -> IngestRequest:
 
 
 def json_body() -> Any:
-    """Return the body as JSON. UnsupportedMediaType, BadRequest; errors of `BodyStream.read`."""
+    """Return the body as JSON. UnsupportedMediaType, UnsupportedEncoding, BadRequest; errors of
+    `BodyStream.read`."""
+    current_request().require_no_encoding()
     try:
         return request.get_json()
     except UnsupportedJson:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 
-from ingest_api.errors import IngestError, document
+from ingest_api.errors import IngestError, UnsupportedEncoding, document
 
 RETRY_AFTER_SECONDS = 5
 
@@ -33,6 +33,8 @@ def _ingest_error(error: IngestError) -> Response:
         response.headers["WWW-Authenticate"] = "Bearer"
     if error.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, UnsupportedEncoding):  # RFC 9110, section 15.5.16
+        response.headers["Accept-Encoding"] = "identity"
     return response
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -139,14 +140,12 @@ FILE = PART.replace(b'"x"', b'"chunk_file"; filename="c"')
         b"--XyZ-boundary--\r\n" * 2,
         b"--XyZ-boundary\r\n\r\nno headers\r\n--XyZ-boundary--\r\n",
         b"--XyZ-boundary\r\nContent-Type: audio/ogg\r\n\r\nx\r\n--XyZ-boundary--\r\n",
-        b"--XyZ-boundary\r\nContent-Disposition: \xff\r\n\r\nx\r\n--XyZ-boundary--\r\n",
         b"x" * 3_000_000,
         b"--XyZ-boundary\r\n" + b"X: " + b"y" * 3_000_000,
         PART + b"x" * 3_000_000 + b"\r\n--XyZ-boundary--\r\n",
         (PART + b"x\r\n") * 10_000 + b"--XyZ-boundary--\r\n",
         (PART + b"x" * 500_000 + b"\r\n") * 10 + b"--XyZ-boundary--\r\n",
         (FILE + b"x\r\n").replace(b"chunk_file", b"other") * 10_000 + b"--XyZ-boundary--\r\n",
-        FILE + b"x\r\n--XyZ-boundary--\r\n" + b"epilogue" * 400_000,
     ],
     ids=lambda body: f"{len(body)}-{body[:12]!r}",
 )
@@ -176,6 +175,12 @@ MALFORMED_HEADS = {
     b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000: 431,
     b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n": 414,
     b"POST / HTTP/1.1\r\nExpect: miracles\r\n\r\n": 417,
+    b"GET /health/live HTTP/1.1\r\n\r\n": 400,
+    b"GET /health/live HTTP/1.1\r\nHost: a b\r\n\r\n": 400,
+    b"GET /health/live HTTP/1.1\r\nHost: x/y\r\n\r\n": 400,
+    b"GET /health/live HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n": 400,
+    b"GET /health/live HTTP/1.1\r\nHost: [::1]:80\r\n\r\n": 200,
+    b"GET /health/live HTTP/1.0\r\n\r\n": 200,
     b"GET /health/live HTTP/1.1\r\nSCRIPT_NAME: /x\r\nHost: x\r\n\r\n": 200,
 }
 
@@ -244,6 +249,110 @@ def _ask_without_reading(service: Service, connection: socket.socket) -> None:
     connection.connect(("127.0.0.1", service.port))
     for _ in range(200):  # more answers than fit into the buffers between us
         connection.sendall(f"{request}{ADMIN_TOKEN}\r\n\r\n".encode())
+
+
+def test_an_unquoted_boundary_that_needs_quotes_is_blamed(
+    service: Service, recorder: Recorder
+) -> None:
+    body = multipart(recorder.form(), SPEECH).replace(b"XyZ-boundary", b"XyZ=boundary")
+    bare = {"Content-Type": "multipart/form-data; boundary=XyZ=boundary"}
+    assert_problem(_post(service, recorder, body, **bare), 400, "bad_request", "quotation marks")
+    quoted = {"Content-Type": 'multipart/form-data; boundary="XyZ=boundary"'}
+    assert _post(service, recorder, body, **quoted).status_code == 200
+
+
+def test_more_than_a_hundred_parts_are_refused_by_number(
+    service: Service, recorder: Recorder
+) -> None:
+    form = multipart(recorder.form(), SPEECH)
+    assert _post(service, recorder, (PART + b"x\r\n") * 91 + form).status_code == 200
+    response = _post(service, recorder, (PART + b"x\r\n") * 92 + form)
+    assert_problem(response, 400, "bad_request", "more than 100 parts")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity"])
+def test_a_content_encoding_is_refused_with_advice(
+    service: Service, recorder: Recorder, coding: str
+) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
+    admin = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    for response in (
+        _post(service, recorder, body, **{"Content-Encoding": coding}),
+        requests.post(f"{service.url}/api/v1/admin/devices", data=b"{}", headers=headers | admin),
+    ):
+        assert_problem(response, 415, "unsupported_media_type", "Content-Encoding")
+        assert response.headers["Accept-Encoding"] == "identity"
+    assert _post(service, recorder, body, **{"Content-Encoding": "identity"}).status_code == 200
+
+
+FORM = "Content-Type: multipart/form-data; boundary=XyZ-boundary"
+
+
+def _answer_to_head(service: Service, *lines: str, length: int) -> bytes:
+    """What the service sends when it gets only the head of a request that expects 100."""
+    head = [*lines, "Host: x", "Expect: 100-continue", f"Content-Length: {length}", "", ""]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall("\r\n".join(head).encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("POST /api/v1/chunks", [], 401),
+        ("POST /api/v1/chunks", ["Authorization: Bearer {token}", "Content-Type: text/xml"], 415),
+        ("POST /api/v1/chunks", ["Authorization: Bearer {token}", FORM], 413),
+        ("POST /nothing", [], 404),
+        ("PUT /api/v1/chunks", [], 405),
+        ("POST /api/v1/admin/devices", ["Authorization: Bearer {admin}"], 415),
+        (
+            "POST /api/v1/admin/devices",
+            ["Authorization: Bearer {admin}", "Content-Type: application/json"],
+            413,
+        ),
+    ],
+)
+def test_what_the_head_decides_is_answered_without_100_continue(
+    small: Service, request_line: str, headers: list[str], status: int
+) -> None:
+    token = small.recorder().token
+    lines = [line.format(token=token, admin=ADMIN_TOKEN) for line in headers]
+    length = 20_000_000 if status == 413 else 2000
+    answer = _answer_to_head(small, f"{request_line} HTTP/1.1", *lines, length=length)
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    assert b"100 Continue" not in answer
+    assert b"Connection: close" in answer
+
+
+def test_a_body_that_is_wanted_is_asked_for(service: Service, recorder: Recorder) -> None:
+    body = multipart(recorder.form(), SPEECH)
+    framing = f"Content-Length: {len(body)}", "Expect: 100-continue"
+    with raw_upload(service, recorder, *framing) as connection:
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_status(connection) == 200
+
+
+def test_a_body_in_tiny_chunks_is_refused(service: Service, recorder: Recorder) -> None:
+    with raw_upload(service, recorder, "Transfer-Encoding: chunked") as connection:
+        connection.sendall(b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"chunks of the body are too small" in answer
+    service.assert_nothing_left(recorder)
+
+
+def test_a_head_has_ten_seconds_whatever_arrives(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=0.2) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        started, status = time.monotonic(), None
+        while status is None and time.monotonic() - started < 30:
+            connection.sendall(b"x")
+            with suppress(TimeoutError):
+                status = read_status(connection)
+    assert status == 408
+    assert time.monotonic() - started < 20
 
 
 def test_a_part_without_a_name_is_ignored(service: Service, recorder: Recorder) -> None:

@@ -107,6 +107,12 @@ def test_gunicorn_gives_its_socket_and_its_request_to_the_application() -> None:
     assert list(inspect.signature(Message.force_close).parameters) == ["self"]
 
 
+def test_gunicorn_sends_100_continue_where_it_can_be_kept_from_it() -> None:
+    from gunicorn.http import wsgi
+
+    assert "if req._expected_100_continue:" in inspect.getsource(wsgi.create)
+
+
 def test_gunicorn_has_the_errors_that_are_told_apart() -> None:
     for name in (
         *("NoMoreData", "ParseException", "LimitRequestLine", "LimitRequestHeaders"),
