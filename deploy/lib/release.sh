@@ -24,10 +24,8 @@ make_release() {
     return
   fi
   if [ -z "$wheel" ]; then build_wheel; fi
-  local extras="" digest
-  if [ "$(setting QUEUE_BACKEND)" = redis ]; then extras=",redis"; fi
-  if [ "$(setting CORS_ENABLED)" = true ]; then extras="$extras,cors"; fi
-  digest="$(sha256sum < "$wheel") $extras"
+  local digest
+  digest=$(cat "$wheel" "$deploy/requirements.lock" | sha256sum)
   if [ -z "$rebuild" ] && [ "$digest" = "$(cat "$home/current/wheel" 2>/dev/null)" ]; then
     say "this version is installed already: $before"
     return
@@ -37,11 +35,19 @@ make_release() {
   started="$started release"
   mkdir -p "$home/releases"
   python3 -m venv "$home/$release"
-  pip install --quiet "$wheel${extras:+[${extras#,}]}" || fail "pip could not install $wheel"
+  install_locked "$home/$release" requirements.lock
+  local pip=("$home/$release/bin/pip" --disable-pip-version-check)
+  "${pip[@]}" install --quiet --no-deps --no-index "$wheel" || fail "pip could not install $wheel"
+  "${pip[@]}" check --quiet || fail "$wheel needs other packages than deploy/requirements.lock names"
   echo "$digest" > "$home/$release/wheel"
 }
 
-pip() { "$home/$release/bin/pip" --disable-pip-version-check "$@"; }
+# install_locked VENV LOCK: installs the packages of a lock file, as root: so only files whose hashes are in
+# it, and only wheels, because a source package runs its own code.
+install_locked() {
+  "$1/bin/pip" --disable-pip-version-check install --quiet --require-hashes --no-deps \
+    --only-binary=:all: --requirement "$deploy/$2" || fail "pip could not install $2"
+}
 
 # Reproducible: the same sources (and setuptools) give the same file, which shows whether it is installed
 # already.
@@ -53,8 +59,10 @@ build_wheel() {
   find "$source" -name __pycache__ -exec rm -r {} +
   chmod -R u=rwX,go=rX "$source"
   python3 -m venv "$work/venv"
+  install_locked "$work/venv" build.lock
   SOURCE_DATE_EPOCH=315532800 "$work/venv/bin/pip" --disable-pip-version-check wheel --quiet \
-    --no-deps --wheel-dir "$work" "$source" || fail "the wheel could not be built"
+    --no-deps --no-index --no-build-isolation --wheel-dir "$work" "$source" ||
+    fail "the wheel could not be built"
   wheel=$(echo "$work"/*.whl)
 }
 
