@@ -67,6 +67,30 @@ quietly() {
 # setting NAME: prints its value in the settings file, or nothing if it is not set there.
 setting() { sed -n "s/^$1=//p" "$settings_file" 2>/dev/null | tail -n 1 || true; }
 
+# require_valid_settings: fails unless what these scripts take from the settings is as they expect. They
+# run as root, and put the values into commands and into the files of nginx and systemd; whoever planted
+# the file (a backup from elsewhere) must not run commands by it.
+require_valid_settings() {
+  local path="$state_folder/[A-Za-z0-9._/-]+"
+  require_setting SERVER_NAME "$host_name" "a host name"
+  require_setting MAX_UPLOAD_SIZE_BYTES '[1-9][0-9]{0,14}' "a whole number"
+  require_setting RETENTION "$duration" "a duration such as 90d"
+  require_setting BACKUP_DIR "$plain_path" "an absolute path of letters, digits and ._-/"
+  require_setting AUDIO_STORAGE_DIR "$path" \
+    "in $state_folder, which the units may write: mount the disk there"
+  [[ $(setting AUDIO_STORAGE_DIR)/ != */../* ]] || fail "$settings_file: AUDIO_STORAGE_DIR must not contain .."
+}
+
+# require_setting NAME PATTERN WHAT: fails unless the value is empty or matches as a whole.
+require_setting() {
+  [[ $(setting "$1") =~ ^($2)?$ ]] || fail "$settings_file: $1 must be $3"
+}
+
+label='[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?'
+host_name="$label(\\.$label)*"
+duration='[1-9][0-9]{0,4}(s|min|h|d)'
+plain_path='/[A-Za-z0-9._/-]+'
+
 require_root() {
   [ "$EUID" = 0 ] || fail "must be run as root: sudo $0"
   [ -d /run/systemd/system ] || fail "systemd is not running here"

@@ -57,7 +57,7 @@ raise_limits() {
       /etc/nginx/nginx.conf
   fi
   put "$units_folder/nginx.service.d/ingest-api.conf" 0644 <<END
-# Written by install: a connection to a recorder takes a descriptor, a busy one three.
+# Written by install: a connection to a device takes a descriptor, a busy one three.
 [Service]
 LimitNOFILE=65536
 END
@@ -83,13 +83,14 @@ put_site() {
   if [ ! -e "$enabled/ingest-api.conf" ]; then run ln --symbolic --force "$site" "$enabled/"; fi
 }
 
+# By the shell itself: in a pattern of sed a value could be a command.
 site_text() {
-  local limit storage no_ipv6=""
+  local text limit storage
   limit=$(setting MAX_UPLOAD_SIZE_BYTES)
   storage=$(setting AUDIO_STORAGE_DIR)
-  if [ ! -e /proc/net/if_inet6 ]; then no_ipv6='/listen \[::\]/d'; fi
-  sed -e "s,@SERVER_NAME@,$server_name,g" \
-    -e "s,@CLIENT_MAX_BODY@,$((${limit:-10485760} + 2 * 1024 * 1024)),g" \
-    -e "s,@AUDIO_STORAGE_DIR@,${storage:-$state_folder/audio},g" \
-    -e "$no_ipv6" "$deploy/nginx/ingest-api.conf"
+  text=$(cat "$deploy/nginx/ingest-api.conf")
+  text=${text//@SERVER_NAME@/"$server_name"}
+  text=${text//@CLIENT_MAX_BODY@/"$((${limit:-10485760} + 2 * 1024 * 1024))"}
+  text=${text//@AUDIO_STORAGE_DIR@/"${storage:-$state_folder/audio}"}
+  if [ -e /proc/net/if_inet6 ]; then echo "$text"; else grep -vF 'listen [::]' <<< "$text"; fi
 }

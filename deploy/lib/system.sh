@@ -60,18 +60,15 @@ make_settings() {
 
 # systemd and the commands parse this file differently: it may contain only what both read alike.
 require_plain_settings() {
-  local storage line
+  local line
   line=$(wanted_settings | grep -nE -m 1 "^[^#].*([\"'\$\\]| #|"$'\r'")" || true)
   [ -z "$line" ] || fail "$settings_file: use no quotes, \$, \\ or comments after a value: ${line%%=*}"
-  storage=$(setting AUDIO_STORAGE_DIR)
-  [[ ${storage:-$state_folder/audio} =~ ^$state_folder/[A-Za-z0-9._/-]+$ ]] ||
-    fail "AUDIO_STORAGE_DIR must be in $state_folder, which the units may write: mount the disk there"
 }
 
 # Prints the present settings, or those of a new machine, as the options change them.
 wanted_settings() {
-  local options=() option present
-  present=$(cat "$settings_file" 2>/dev/null || new_settings)
+  local options=() option lines=() line
+  mapfile -t lines < <(cat "$settings_file" 2>/dev/null || new_settings)
   if [ -n "$nginx" ]; then options+=("SERVER_NAME=$server_name"); fi
   if [ -n "$retention" ]; then options+=("RETENTION=$retention"); fi
   if [ -n "$backup_dir" ]; then options+=("BACKUP_DIR=$backup_dir"); fi
@@ -82,12 +79,19 @@ wanted_settings() {
   if [ -z "$nginx" ]; then options+=(NGINX=no); fi
   if [ -z "$postgres" ]; then options+=(POSTGRES=no); fi
   if [ -z "$postgres" ] && [ -n "${DATABASE_URL:-}" ]; then options+=("DATABASE_URL=$DATABASE_URL"); fi
-  for option in "${options[@]}"; do
-    if ! grep -qxF "$option" <<< "$present"; then
-      present=$(grep -v "^${option%%=*}=" <<< "$present"; echo "$option")
-    fi
+  for option in "${options[@]}"; do set_line "$option"; done
+  printf '%s\n' "${lines[@]}"
+}
+
+# set_line NAME=VALUE: sets it in `lines`. By the shell itself, because everybody sees the arguments of
+# other programs, and DATABASE_URL and REDIS_URL may have a password.
+set_line() {
+  local line others=()
+  for line in "${lines[@]}"; do
+    if [ "$line" = "$1" ]; then return; fi
+    if [[ $line != "${1%%=*}="* ]]; then others+=("$line"); fi
   done
-  echo "$present"
+  lines=("${others[@]}" "$1")
 }
 
 new_settings() {

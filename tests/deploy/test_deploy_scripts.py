@@ -4,6 +4,7 @@ functions they share, and what deploy/restore does when something fails. The res
 """
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -88,6 +89,77 @@ def test_setting_is_the_last_value_as_systemd_has_it(tmp_path: Path) -> None:
     assert read.stdout == "30d\na=b c\n.\n"
     missing = _common("set -e; settings_file=$1.none; setting RETENTION; echo .", str(file))
     assert (missing.stdout, missing.stderr) == (".\n", "")
+
+
+# The functions of deploy/install, with the settings file $1; then $2 is run.
+INSTALL = """
+. <(sed '$d' "$0" | sed '/^trap/d; s,^deploy=.*,deploy='"${0%/*}"',')
+settings_file=$1
+eval "$2"
+"""
+PLANTED = [
+    "SERVER_NAME=x,g;e touch {mark}",
+    "SERVER_NAME=x;}} server {{ root /",
+    "SERVER_NAME=$(touch {mark})",
+    "MAX_UPLOAD_SIZE_BYTES=a[$(touch {mark})]",
+    "MAX_UPLOAD_SIZE_BYTES=1;",
+    "AUDIO_STORAGE_DIR=/var/lib/ingest_api/x,g;e touch {mark}",
+    "AUDIO_STORAGE_DIR=/var/lib/ingest_api/../../etc",
+    "AUDIO_STORAGE_DIR=/etc",
+    "BACKUP_DIR=/srv/x /etc",
+    "BACKUP_DIR=%t",
+    "RETENTION=1d --force",
+]
+
+
+def _install(settings: Path, script: str) -> subprocess.CompletedProcess[str]:
+    return _bash(INSTALL, str(DEPLOY / "install"), str(settings), script)
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_setting_runs_nothing(tmp_path: Path, planted: str) -> None:
+    """Whoever planted the file must not become root by `deploy/install`."""
+    settings = tmp_path / "settings"
+    settings.write_text(f"DATABASE_URL=x\n{planted.format(mark=tmp_path / 'mark')}\n")
+    ran = _install(settings, "check_arguments; site_text")
+    assert [path.name for path in tmp_path.iterdir()] == ["settings"]  # no mark
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"{settings}: {planted.partition('=')[0]} must " in ran.stderr
+
+
+def test_the_site_has_the_values_of_the_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "settings"
+    lines = [
+        "SERVER_NAME=a-1.example",
+        "MAX_UPLOAD_SIZE_BYTES=1000",
+        "AUDIO_STORAGE_DIR=/var/lib/x&y",
+    ]
+    settings.write_text("\n".join(lines))
+    site = _install(settings, "server_name=$(setting SERVER_NAME); site_text").stdout
+    assert site.count("server_name a-1.example;") == 2
+    assert "client_max_body_size 2098152;" in site
+    assert "alias /var/lib/x&y/;" in site
+    assert not re.search("@[A-Z_]+@", site)
+
+
+def test_no_secret_is_an_argument_of_a_program(tmp_path: Path) -> None:
+    """Every user sees the arguments of all programs: here each program reports its own."""
+    settings = tmp_path / "settings"
+    settings.write_text("ADMIN_TOKEN=hidden-1\nDATABASE_URL=old\nREDIS_URL=old\n")
+    programs = ("grep", "sed", "tail", "cat", "tr", "awk", "cut", "sort")
+    report = f'echo "$0" "$@" >> {tmp_path}/ran'
+    shells = "; ".join(
+        f'{it}() {{ bash -c \'{report}\' {it} "$@"; command {it} "$@"; }}' for it in programs
+    )
+    given = "postgres='' with_redis=yes redis_url=redis://:hidden-2@h DATABASE_URL=postgresql://i:hidden-3@h"
+    ran = _install(settings, f"{shells}; {given}; require_plain_settings; wanted_settings")
+    assert ran.returncode == 0, ran.stderr
+    assert "DATABASE_URL=postgresql://i:hidden-3@h\n" in ran.stdout
+    assert "REDIS_URL=redis://:hidden-2@h\n" in ran.stdout
+    assert ran.stdout.count("_URL=") == 2
+    reported = (tmp_path / "ran").read_text()
+    assert "grep" in reported
+    assert "hidden" not in reported
 
 
 # deploy/restore without its last line, and with these instead of what it needs a machine for. `ask`
