@@ -52,6 +52,10 @@ put() {
   echo "wrote $file"
 }
 
+# Closed to everybody but the service's user and root, who is not it: workers on this machine and nginx
+# must not learn the tokens.
+put_settings() { put "$settings_file" 0400 ingest:ingest; }
+
 # As `put`, for files that the service reads only when it starts.
 put_and_restart() {
   put "$@"

@@ -194,7 +194,7 @@ undo() {
 
 restore_settings() {
   if [ ! -f "$work/settings" ]; then return; fi
-  put "$settings_file" 0640 root:ingest < <(
+  put_settings < <(
     if [ -n "$migrated" ]; then
       grep -v '^ALLOW_NEWER_SCHEMA=' "$work/settings"
       echo ALLOW_NEWER_SCHEMA=true
@@ -239,7 +239,7 @@ restore_units() {
 # cut in the middle of this. Migrations only add, so it can work with that schema.
 allow_newer_schema() {
   if [ "$(setting ALLOW_NEWER_SCHEMA)" = true ]; then return; fi
-  put "$settings_file" 0640 root:ingest \
+  put_settings \
     < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file"; echo ALLOW_NEWER_SCHEMA=true)
 }
 
@@ -248,6 +248,6 @@ forbid_newer_schema() {
   if [ -z "$(setting ALLOW_NEWER_SCHEMA)" ]; then return; fi
   if as_service ALLOW_NEWER_SCHEMA=false "$home/current/bin/flask" ingest migrate --status \
     >/dev/null 2>&1; then
-    put "$settings_file" 0640 root:ingest < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file")
+    put_settings < <(grep -v '^ALLOW_NEWER_SCHEMA=' "$settings_file")
   fi
 }

@@ -29,20 +29,41 @@ install_packages() {
     fail "Python 3.11 or newer is needed, but this is $(python3 --version)"
 }
 
+# Two groups: `ingest` is the service's own, with no other member. Whoever may read recordings is in
+# `ingest-audio`: nginx, which sends them to workers itself (X-Accel-Redirect), and workers on this machine.
 make_user() {
+  if getent group ingest >/dev/null && ! getent group ingest-audio >/dev/null; then split_group; fi
+  if ! getent group ingest-audio >/dev/null; then run groupadd --system ingest-audio; fi
+  if ! getent group ingest >/dev/null; then run groupadd --system ingest; fi
   if ! id ingest >/dev/null 2>&1; then
     say "system user ingest"
-    if ! getent group ingest >/dev/null; then run groupadd --system ingest; fi
-    run useradd --system --gid ingest --home-dir "$state_folder" --shell /usr/sbin/nologin ingest
+    run useradd --system --gid ingest-audio --groups ingest --home-dir "$state_folder" \
+      --shell /usr/sbin/nologin ingest
   fi
+  if ! is_member ingest ingest; then run usermod --append --groups ingest ingest; fi
   if [ ! -d "$state_folder/audio" ]; then
     say "storage $state_folder/audio"
-    run install -d -o ingest -g ingest -m 0750 "$state_folder" "$state_folder/audio"
+    run install -d -o ingest -g ingest-audio -m 0750 "$state_folder"
+    run install -d -o ingest -g ingest-audio -m 2750 "$state_folder/audio"
   fi
-  # nginx sends recordings to workers itself (X-Accel-Redirect), so it must be able to read them.
-  if [ -n "$nginx" ] && ! id --name --groups www-data 2>/dev/null | grep -qw ingest; then
-    run usermod --append --groups ingest www-data
+  if [ -n "$nginx" ] && ! is_member www-data ingest-audio; then
+    run usermod --append --groups ingest-audio www-data
+    reload=yes
   fi
+}
+
+# is_member USER GROUP
+is_member() { id --name --groups "$1" 2>/dev/null | tr ' ' '\n' | grep -qxF "$2"; }
+
+# Earlier versions had one group, for recordings and secrets. It keeps its number, its members and every
+# file, under the new name: so no worker has to be restarted, and no million files are changed. Folders
+# hand it on to what is made in them, in case the version before comes back, whose units name `ingest`.
+split_group() {
+  say "group ingest-audio, for nginx and workers that read recordings"
+  run groupmod --new-name ingest-audio ingest
+  run groupadd --system ingest
+  if [ ! -d "$state_folder/audio" ]; then return; fi
+  run find "$state_folder/audio" -maxdepth 3 -type d -user ingest -exec chmod g+s {} +
 }
 
 make_settings() {
@@ -50,12 +71,29 @@ make_settings() {
     say "settings $settings_file, with new tokens"
     run install -d -o root -g ingest -m 0750 "$settings_folder"
   fi
+  close_settings
   if [ -z "$dry_run" ]; then started=settings; fi
   require_plain_settings
-  put_and_restart "$settings_file" 0640 root:ingest < <(wanted_settings)
+  put_settings < <(wanted_settings)
+  if [ -n "$wrote" ] && [ -z "$dry_run" ]; then touch "$pending"; fi
   # Commands that are run in this folder read .env.
   if [ ! -e "$settings_folder/.env" ]; then run ln -s ingest-api.env "$settings_folder/.env"; fi
   put /usr/local/bin/ingest 0755 < "$deploy/ingest"
+}
+
+# Earlier versions let the group read them, and those that restore has kept.
+close_settings() {
+  local file
+  if [ ! -d "$settings_folder" ]; then return; fi
+  if [ "$(stat -c %U:%G:%a "$settings_folder")" != root:ingest:750 ]; then
+    run chown root:ingest "$settings_folder"
+    run chmod 0750 "$settings_folder"
+  fi
+  for file in "$settings_file" "$settings_file".before-restore-*; do
+    if [ ! -f "$file" ] || [ "$(stat -c %U:%G:%a "$file")" = ingest:ingest:400 ]; then continue; fi
+    run chown ingest:ingest "$file"
+    run chmod 0400 "$file"
+  done
 }
 
 # systemd and the commands parse this file differently: it may contain only what both read alike.

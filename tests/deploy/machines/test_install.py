@@ -79,5 +79,8 @@ def test_uninstall_with_purge_data_removes_it(site: Site) -> None:
     assert "ingest" not in site.machine.shell(_DATABASES).split()
     assert not site.outside("/var/lib/ingest_api").exists()
     assert not site.outside("/etc/ingest-api").exists()
-    assert site.machine.shell("getent passwd ingest; getent group ingest", check=False) == ""
+    assert (
+        site.machine.shell("getent passwd ingest; getent group ingest ingest-audio", check=False)
+        == ""
+    )
     assert site.outside(BACKUPS).is_dir()
