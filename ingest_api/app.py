@@ -6,7 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from ingest_api.components import EXTENSION, Components
 from ingest_api.settings import Settings
 from ingest_api.web import access_log, nginx, problems
-from ingest_api.web.blueprints import chunks, health, internal
+from ingest_api.web.blueprints import checks, chunks, health, internal
 from ingest_api.web.blueprints.admin import devices
 from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
 
@@ -22,13 +22,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
     app.extensions[EXTENSION] = Components.build(settings)
     app.after_request(lambda response: current_request().discard_body_after(response))
+    nginx.register(app)  # before the log, which then has the status that the client gets
     access_log.register(app)
     problems.register(app)
-    nginx.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
     app.register_blueprint(devices.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(checks.blueprint, url_prefix=nginx.CHECKS)
     if settings.cors_enabled:
         _enable_cors(app, settings)
     return app

@@ -3,12 +3,13 @@
 import logging
 import re
 import uuid
+from http import HTTPStatus
 from time import monotonic
 
 from flask import Flask, Response, g
 
 from ingest_api.web.body import current_request
-from ingest_api.web.nginx import client_address
+from ingest_api.web.nginx import client_address, is_check, requested
 
 _log = logging.getLogger("ingest_api.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -29,12 +30,15 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     request = current_request()
     response.headers["X-Request-ID"] = g.request_id
+    if is_check() and response.status_code < HTTPStatus.BAD_REQUEST:
+        return response  # the request itself comes next
     device_id = g.get("device_id")
+    method, path = requested()
     _log.info(
         "request",
         extra={
-            "method": request.method,
-            "path": request.path,
+            "method": method,
+            "path": path,
             "status": response.status_code,
             "code": g.get("error_code"),
             "ms": round((monotonic() - g.started) * 1000, 1),

@@ -7,7 +7,7 @@ may connect, and no header is trusted. The other half is deploy/nginx/ingest-api
 import socket
 from http import HTTPStatus
 from ipaddress import ip_address
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from flask import Flask, Response, request
 
@@ -16,6 +16,11 @@ from ingest_api.server.patient_socket import connection_of
 # Locations in the configuration of the proxy, for X-Accel-Redirect.
 _RECORDINGS = "/_recordings/"
 _UNAUTHORIZED = "@unauthorized"
+
+# Where the proxy asks about a head (auth_request). It allows a request after a 2xx, and refuses it
+# after 401 and 403 with the document in the header.
+CHECKS = "/_check"
+_PROBLEM = "X-Problem"
 
 # The service alone evaluates these: nginx would evaluate them again, in its own way.
 _CONDITIONS = {
@@ -31,6 +36,19 @@ def client_address() -> str | None:
     return _address(request.headers.get("X-Forwarded-For", ""))
 
 
+def requested() -> tuple[str, str]:
+    """Return the method and the path of the client's request; for a check, of the one checked."""
+    if not is_check():
+        return request.method, request.path
+    uri = request.headers.get("X-Original-URI", "")
+    return request.headers.get("X-Original-Method", ""), unquote(uri.partition("?")[0])
+
+
+def is_check() -> bool:
+    """Return whether the proxy asks only about the head of a request that waits there."""
+    return _is_proxied() and request.path.startswith(f"{CHECKS}/")
+
+
 def leave_file_to_proxy(response: Response, path: str) -> None:
     """Have the proxy send a whole file if it can. `path` is relative to AUDIO_STORAGE_DIR, and
     canonical."""
@@ -42,8 +60,18 @@ def leave_file_to_proxy(response: Response, path: str) -> None:
 
 
 def register(app: Flask) -> None:
-    """Have the proxy delay the answers to refused tokens."""
+    """Have the proxy refuse what a check refuses, and delay the answers to refused tokens."""
     app.after_request(_let_refused_wait)
+    app.after_request(_refuse_checked)
+
+
+def _refuse_checked(response: Response) -> Response:
+    """Put the problem into a header: of the answer to a check, the proxy reads nothing else."""
+    if is_check() and response.status_code >= HTTPStatus.BAD_REQUEST:
+        response.headers[_PROBLEM] = response.get_data(as_text=True).strip()
+        if response.status_code != HTTPStatus.UNAUTHORIZED:
+            response.status_code = HTTPStatus.FORBIDDEN
+    return response
 
 
 def _let_refused_wait(response: Response) -> Response:

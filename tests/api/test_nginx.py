@@ -4,6 +4,7 @@ gunicorn gets its sockets as systemd would hand them over. nginx itself is teste
 `tests/deploy/machines/`.
 """
 
+import json
 import re
 import socket
 import sys
@@ -20,7 +21,7 @@ import requests
 from support.leases import HEADERS
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder, multipart
-from support.service import Service
+from support.service import ADMIN_TOKEN, Service
 
 SITE = (Path(__file__).parents[2] / "deploy/nginx/ingest-api.conf").read_text()
 ACCEL = {"X-Sendfile-Type": "X-Accel-Redirect"}
@@ -205,6 +206,10 @@ def test_the_site_has_the_places_that_the_service_names(
     file = proxy.send("GET", _file_url(chunk), b"", HEADERS | ACCEL).headers["X-Accel-Redirect"]
     [place] = re.findall(r"location (/\S+/) \{\n\s+internal;\n\s+alias @AUDIO_STORAGE_DIR@/;", SITE)
     assert file.removeprefix(place) == chunk["stored_path"]
+    for check in ("/_check/device", "/_check/admin"):
+        assert f"auth_request {check};" in SITE
+        assert proxy.send("GET", check, b"", {}).headers["X-Problem"]
+    assert "auth_request_set $ingest_refusal $upstream_http_x_problem;" in SITE
     assert "set $ingest_sendfile X-Accel-Redirect;" in SITE
     assert "proxy_set_header X-Sendfile-Type $ingest_sendfile;" in SITE
 
@@ -348,3 +353,83 @@ def _set_path(service: ActivatedService, chunk: dict[str, Any], path: str) -> No
         connection.execute(
             "UPDATE audio_chunks SET file_path = %s WHERE chunk_id = %s", [path, chunk["chunk_id"]]
         )
+
+
+CHECKED = {"X-Original-Method": "POST", "X-Original-URI": "/api/v1/chunks?a=b"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_head_with_a_good_token_is_allowed_and_not_logged(
+    proxy: Proxy, recorder: Recorder, method: str
+) -> None:
+    """Nothing else says that nginx may take the body. (Its request comes next, and is logged.)"""
+    request_id = uuid4().hex
+    checked = CHECKED | {"X-Original-Method": method, "X-Request-ID": request_id}
+    answer = proxy.send("GET", "/_check/device", b"", checked | recorder.headers)
+    assert (answer.status, answer.body) == (204, b"")
+    assert "X-Problem" not in answer.headers
+    assert [line for line in proxy.service.log() if line.get("request_id") == request_id] == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_token"),
+        ({"Authorization": "Basic x"}, "invalid_scheme"),
+        ({"Authorization": "Bearer "}, "empty_token"),
+        ({"Authorization": "Bearer of-nobody-at-all"}, "invalid_token"),
+    ],
+)
+def test_a_head_is_refused_with_the_document_of_the_request(
+    proxy: Proxy, headers: dict[str, str], code: str
+) -> None:
+    answer = proxy.send("GET", "/_check/device", b"", CHECKED | headers)
+    direct = proxy.send("POST", "/api/v1/chunks", b"", headers)
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "X-Accel-Redirect" not in answer.headers
+    told, expected = json.loads(answer.headers["X-Problem"]), json.loads(direct.body)
+    assert told["code"] == code
+    assert told | {"request_id": ""} == expected | {"request_id": ""}
+    [line] = [line for line in proxy.service.log() if line.get("request_id") == told["request_id"]]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/api/v1/chunks", 401)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        *[("device", "GET", 204), ("device", "OPTIONS", 204), ("device", "", 401)],
+        *[("admin", "OPTIONS", 204), ("admin", "GET", 401), ("admin", "HEAD", 401)],
+        ("admin", "", 401),
+    ],
+)
+def test_a_head_needs_a_token_unless_the_method_needs_none(
+    proxy: Proxy, path: str, method: str, status: int
+) -> None:
+    checked = CHECKED | {"X-Original-Method": method}
+    assert proxy.send("GET", f"/_check/{path}", b"", checked).status == status
+
+
+def test_a_head_with_the_admin_token_is_allowed(proxy: Proxy) -> None:
+    token = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    assert proxy.send("GET", "/_check/admin", b"", CHECKED | token).status == 204
+    assert proxy.send("GET", "/_check/device", b"", CHECKED | token).status == 401
+
+
+def test_a_head_that_cannot_be_checked_is_refused_for_now(
+    service: ActivatedService, proxy: Proxy, recorder: Recorder
+) -> None:
+    """nginx knows 401 and 403: it makes 503 of the latter."""
+    with service.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE devices")
+        answer = proxy.send("GET", "/_check/device", b"", CHECKED | recorder.headers)
+    assert answer.status == 403
+    told = json.loads(answer.headers["X-Problem"])
+    assert (told["status"], told["code"]) == (503, "database_unavailable")
+    [line] = [line for line in service.log() if line.get("request_id") == told["request_id"]][-1:]
+    assert line.get("status", 503) == 503
+
+
+@pytest.mark.parametrize("path", ["/_check/device", "/_check/admin", "/_check/other"])
+def test_over_tcp_no_head_is_checked(service: ActivatedService, path: str) -> None:
+    assert requests.get(service.url + path, headers=CHECKED, timeout=5).status_code == 404

@@ -1,16 +1,23 @@
 """The installed service: uploads through nginx, its units, and processes that end in mid-upload."""
 
+import json
+import os
 import re
 import resource
+import socket
 import stat
 import time
 from collections.abc import Callable
 
 import pytest
+from lab.recorder import Attempt, Chunk, upload_body, upload_headers
 from machines.site import HTTPS, INNER, Site
+from support.load import START
 from support.recorder import SPEECH
 
 STRANGER = "127.0.0.2"  # loopback, and not in internal-allow.conf
+SETTINGS_FOLDER = "/etc/ingest-api"
+SETTINGS = f"{SETTINGS_FOLDER}/ingest-api.env"
 EXPOSURE = 1.5
 DESCRIPTORS = 65536
 UNITS = "ingest-*.service ingest-*.socket ingest-*.timer"
@@ -22,8 +29,58 @@ def test_an_upload_is_stored_for_the_service_alone(site: Site) -> None:
     file = site.storage / answer["stored_path"]
     assert file.read_bytes().startswith(SPEECH)
     owner = site.machine.shell(f"stat -c %U:%G '/{file.relative_to(site.root)}'")
-    assert (owner, stat.S_IMODE(file.stat().st_mode)) == ("ingest:ingest", 0o640)
+    assert (owner, stat.S_IMODE(file.stat().st_mode)) == ("ingest:ingest-audio", 0o640)
     site.assert_nothing_lost()
+
+
+@pytest.mark.parametrize("user", ["www-data", "asr"])
+def test_who_may_read_recordings_learns_no_token(site: Site, user: str) -> None:
+    """nginx, and a worker on this machine that was set up as the guide says."""
+    site.machine.shell("id asr >/dev/null 2>&1 || useradd --groups ingest-audio asr")
+    file = f"/var/lib/ingest_api/audio/{site.upload()['stored_path']}"
+    as_user = ("runuser", "-u", user, "--")
+    assert site.machine.run(*as_user, "cat", file).stdout
+    for secret in (SETTINGS, f"{SETTINGS_FOLDER}/.env", f"{SETTINGS_FOLDER}/tls/privkey.pem"):
+        refused = site.machine.run(*as_user, "cat", secret, check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+    assert site.machine.run(*as_user, "touch", file, check=False).returncode == 1
+    assert site.machine.shell(f"stat -c %U:%G:%a {SETTINGS}") == "ingest:ingest:400"
+    assert site.machine.shell("getent group ingest | cut -d: -f4") == "ingest"
+
+
+def test_the_commands_read_the_settings(site: Site) -> None:
+    assert site.ingest("list-devices", "--json").returncode == 0
+    checked = site.ingest("doctor", "--json", check=False).stdout
+    assert ".env" in checked
+    assert "others can read it" not in checked
+
+
+@pytest.mark.parametrize("address", [HTTPS, INNER])
+def test_a_client_that_closes_its_sending_half_gets_its_answer(
+    site: Site, address: tuple[str, int]
+) -> None:
+    """Through nginx as from the service itself."""
+    recorder = site.add_device()
+    site.ledger.recorded()
+    chunk = Chunk(START, SPEECH, recorder.device_id.bytes)
+    body = upload_body(recorder, chunk)
+    fields = upload_headers(recorder, len(body)) | {"Host": "localhost", "Connection": "close"}
+    head = "\r\n".join(["POST /api/v1/chunks HTTP/1.1", *map(": ".join, fields.items()), "", ""])
+    with socket.create_connection(address, 30) as connection:
+        stream = site.tls.wrap_socket(connection) if address == HTTPS else connection
+        stream.sendall(head.encode() + body)
+        _close_sending_half(stream)
+        answer = b"".join(iter(lambda: stream.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 "), answer[:300]
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])
+    site.ledger.record(recorder, Attempt(chunk, 200, told))
+
+
+def _close_sending_half(stream: socket.socket) -> None:
+    """Send FIN below TLS, and leave its reading side as it is."""
+    raw = socket.socket(fileno=os.dup(stream.fileno()))
+    raw.shutdown(socket.SHUT_WR)
+    raw.close()
 
 
 def test_a_worker_downloads_it_through_nginx_and_beside_it(site: Site) -> None:
