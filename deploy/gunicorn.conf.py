@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ingest_api.components import EXTENSION
-from ingest_api.database.migrations import SchemaError
+from ingest_api.errors import OperatorError
 from ingest_api.logs import logging_config
 from ingest_api.server.startup import prepare_to_serve
 from ingest_api.settings import Settings, SettingsError
@@ -83,8 +83,8 @@ def worker_exit(server, worker):
 
 
 def on_starting(server):
-    """Refuse to serve on a schema that is behind or ahead."""
+    """Refuse to serve on a schema that is behind or ahead, or through a pooler without sessions."""
     try:
         prepare_to_serve(settings)
-    except SchemaError as error:
+    except OperatorError as error:
         sys.exit(str(error))

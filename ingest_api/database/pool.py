@@ -4,34 +4,32 @@ No SQL and no knowledge of tables here: see `queries/` and `sql/`.
 """
 
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from ingest_api.database.cursor import has_been_stale, is_stale
+from ingest_api.database.session import PARAMETERS, Connection, require_own_session, settle
+from ingest_api.database.shares import Shares
 from ingest_api.errors import DatabaseUnavailable
 from ingest_api.settings import Settings
+
+__all__ = ["BoundedConnection", "Connection", "Database", "connect"]
 
 USE_SECONDS = 2.0
 """How long one use may wait, for a connection and its statements together. An upload uses the
 database twice (with Redis a third time, shorter) and is answered within 5 s; /health uses it once
 and has 3 s."""
 
-_CONNECTION: dict[str, Any] = {
-    "autocommit": True,
-    "connect_timeout": 3,
-    "application_name": "ingest_api",
-}
 # Refuse a session that cannot write (`default_transaction_read_only`, a standby) when it is opened:
 # it would stay read-only after the server has become writable.
 _WRITABLE = {"target_session_attrs": "read-write"}
-# In another zone the first and the last day of Python's calendar cannot be read back.
-_IN_UTC = "SET timezone = 'UTC'"
 
 # Errors that come from the state of the server, not from the statement.
 _FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
@@ -68,18 +66,26 @@ class _Pool(ConnectionPool[BoundedConnection]):
         return connection
 
 
-Connection: TypeAlias = psycopg.Connection[TupleRow]
-
-
 def connect(settings: Settings, *, seconds: float | None = None) -> Connection:
     """Open one connection beside the pool, for commands and checks, in autocommit mode.
 
     psycopg.OperationalError when the server is unreachable, or when all statements together take
-    longer than `seconds`.
+    longer than `seconds`. TransactionPooling.
     """
-    connection = BoundedConnection.connect(settings.database_url, **_CONNECTION)
-    connection.deadline = None if seconds is None else monotonic() + seconds
-    connection.execute(_IN_UTC)
+    connection = BoundedConnection.connect(settings.database_url, **PARAMETERS)
+    try:
+        connection.deadline = None if seconds is None else monotonic() + seconds
+        require_own_session(connection, lambda: _open_another(settings))
+        settle(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_another(settings: Settings) -> Connection:
+    connection = BoundedConnection.connect(settings.database_url, **PARAMETERS)
+    connection.deadline = monotonic() + USE_SECONDS
     return connection
 
 
@@ -93,11 +99,14 @@ class Database:
     def __init__(
         self, settings: Settings, *, configure: Callable[[Connection], None] | None = None
     ) -> None:
+        self._settings = settings
         self._configure_more = configure
+        self._shares = Shares(settings.database_pool_size)
+        self._has_own_sessions = False  # known after the first connection
         self._pool = _Pool(
             settings.database_url,
             connection_class=BoundedConnection,
-            kwargs=_CONNECTION | _WRITABLE,
+            kwargs=PARAMETERS | _WRITABLE,
             min_size=1,
             max_size=settings.database_pool_size,
             timeout=USE_SECONDS,
@@ -109,14 +118,26 @@ class Database:
             open=False,
         )
 
-    @contextmanager
-    def connection(self, seconds: float = USE_SECONDS) -> Iterator[Connection]:
-        """Lend a connection for at most `seconds`. DatabaseUnavailable."""
+    def connection(self, seconds: float = USE_SECONDS) -> AbstractContextManager[Connection]:
+        """Lend a connection for at most `seconds`, for anything but an upload.
+        DatabaseUnavailable."""
         deadline = monotonic() + seconds
+        return self._lend(self._shares.of_others(deadline), deadline)
+
+    def upload_connection(
+        self, owner: Hashable, seconds: float = USE_SECONDS
+    ) -> AbstractContextManager[Connection]:
+        """Lend a connection for at most `seconds`, for a step of an upload: one at a time for each
+        owner. DatabaseUnavailable."""
+        deadline = monotonic() + seconds
+        return self._lend(self._shares.of_owner(owner, deadline), deadline)
+
+    @contextmanager
+    def _lend(self, share: AbstractContextManager[None], deadline: float) -> Iterator[Connection]:
         try:
             if self._pool.closed:
                 self._pool.open()
-            with self._pool.connection(seconds) as connection:
+            with share, self._pool.connection(max(0.0, deadline - monotonic())) as connection:
                 connection.deadline = deadline
                 with _closed_on_failure(connection):
                     yield connection
@@ -131,9 +152,11 @@ class Database:
 
     def _configure(self, connection: BoundedConnection) -> None:
         connection.deadline = monotonic() + USE_SECONDS
-        connection.execute(_IN_UTC)
+        if not self._has_own_sessions:
+            require_own_session(connection, lambda: _open_another(self._settings))
+            self._has_own_sessions = True
         # The server cancels too, so that no abandoned statement holds a lock for ever.
-        connection.execute(f"SET statement_timeout = {int(USE_SECONDS * 1000)}")
+        settle(connection, statement_milliseconds=int(USE_SECONDS * 1000))
         if self._configure_more:
             self._configure_more(connection)
 
@@ -155,9 +178,18 @@ class Database:
 @contextmanager
 def _closed_on_failure(connection: Connection) -> Iterator[None]:
     """Close the connection when a statement fails, so that the pool does not reuse it: a statement
-    that was cut short leaves it in no known state, and a read-only session may stay read-only."""
+    that was cut short leaves it in no known state, and a read-only session may stay read-only. A
+    stale session is closed too."""
     try:
         yield
     except _FAILURES:
         connection.close()
         raise
+    except psycopg.Error as error:
+        if not is_stale(error):
+            raise
+        connection.close()
+        raise DatabaseUnavailable from error
+    finally:
+        if has_been_stale(connection):
+            connection.close()

@@ -10,6 +10,7 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.migrations import SchemaError, require_current
 from ingest_api.database.pool import Connection, connect
+from ingest_api.database.session import TransactionPooling
 from ingest_api.doctor import server
 from ingest_api.doctor.clock import judge_difference
 from ingest_api.doctor.findings import Finding, fail, ok, one_line, warn
@@ -28,6 +29,8 @@ def check_database(reading: Reading) -> Iterator[Finding]:
             yield from _granted("PostgreSQL", partial(_check_server, connection, reading))
             yield from _granted("database schema", partial(_check_schema, connection))
             yield from _granted("database indexes", partial(_check_indexes, connection))
+    except TransactionPooling as error:
+        yield fail("database", error.message, error.advice)
     except psycopg.OperationalError as error:
         cure = "start PostgreSQL, or correct DATABASE_URL; PostgreSQL's log may say more"
         yield fail("database", f"does not answer: {one_line(error)}", cure)
@@ -60,6 +63,7 @@ def _check_server(connection: Connection, reading: Reading) -> Iterator[Finding]
     session = queries.server.get_session(connection)
     yield server.judge_version(connection.info.server_version)
     yield from server.judge_durability(settings, session)
+    yield server.judge_triggers(settings, session)
     yield server.judge_writable(settings, session)
     yield server.judge_role(session)
     if not reading.lacks("WORKERS", "DATABASE_POOL_SIZE"):

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from ingest_api.database import pool, queries
+from ingest_api.database.session import TransactionPooling
 from ingest_api.doctor.database import ANSWER_SECONDS
 from ingest_api.doctor.findings import Finding, fail, ok, warn
 from ingest_api.doctor.settings import Reading
@@ -55,7 +56,7 @@ def _count_uploaded(settings: Settings) -> UploadedCount | None:
     try:
         with closing(pool.connect(settings, seconds=ANSWER_SECONDS)) as connection:
             return queries.stream.count_uploaded(connection)
-    except psycopg.Error:
+    except (psycopg.Error, TransactionPooling):
         return None
 
 

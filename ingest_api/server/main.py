@@ -11,7 +11,8 @@ from importlib.resources import files
 
 from dotenv import load_dotenv
 
-from ingest_api.database.migrations import SchemaBehind, SchemaError
+from ingest_api.database.migrations import SchemaBehind
+from ingest_api.errors import OperatorError
 from ingest_api.server.startup import check_before_serving
 from ingest_api.settings import Fault, Settings, SettingsError
 
@@ -62,7 +63,7 @@ def _check(settings: Settings) -> int:
     """Return the exit status. An unreachable database is logged, and does not prevent a start."""
     try:
         check_before_serving(settings)
-    except SchemaError as error:
+    except OperatorError as error:
         print(error, file=sys.stderr)
         return SCHEMA_BEHIND if isinstance(error, SchemaBehind) else 1
     print("This version would start.")

@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 
 def prepare_to_serve(settings: Settings) -> None:
     """Prepare once, before the first server process starts. SchemaError if the schema is behind or
-    ahead. An unreachable database, storage or Redis does not prevent a start."""
+    ahead, TransactionPooling behind a pooler without sessions. An unreachable database, storage or
+    Redis does not prevent a start."""
     try:
         DiskStorage(settings.audio_storage_dir).prepare()
     except IngestError as error:
@@ -39,7 +40,8 @@ def _check_redis(settings: Settings) -> None:
 
 
 def check_before_serving(settings: Settings) -> None:
-    """Raise SchemaError if the schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead.
+    """Raise SchemaError if the schema is behind or, unless ALLOW_NEWER_SCHEMA, ahead, and
+    TransactionPooling behind a pooler that gives each transaction another session.
 
     An unreachable database does not prevent a start: uploads get 503 until it is back.
     """
