@@ -31,7 +31,7 @@ def judge_durability(settings: Mapping[str, ServerSetting], session: Session) ->
     }
     for name, risk in risks.items():
         value = settings[name].value
-        # `local` does not wait for standbys, but it does wait for this server's disk.
+        # The sessions of the service set synchronous_commit themselves, if they need to.
         if value == "off":
             cure = _set(settings[name], "on", session)
             yield fail(f"PostgreSQL {name}", f"is off: {risk}", cure)
@@ -41,6 +41,14 @@ def judge_durability(settings: Mapping[str, ServerSetting], session: Session) ->
         yield ok("PostgreSQL checksums", "are off: disk damage may go unnoticed")
     else:
         yield ok("PostgreSQL checksums", "are on")
+
+
+def judge_triggers(settings: Mapping[str, ServerSetting], session: Session) -> Finding:
+    name, role = "PostgreSQL triggers", settings["session_replication_role"]
+    if role.value != "origin":
+        found = f"do not run: {role.name} is {role.value}, so no rule for chunks is enforced"
+        return fail(name, found, _set(role, "origin", session))
+    return ok(name, "run")
 
 
 def judge_writable(settings: Mapping[str, ServerSetting], session: Session) -> Finding:

@@ -94,7 +94,7 @@ class Uploads(Generic[SpoolT]):
         if not self._announcer.announce(chunk):
             return receipt
         try:
-            with self._database.connection(MARK_SECONDS) as connection:
+            with self._database.upload_connection(chunk.device_id, MARK_SECONDS) as connection:
                 queries.stream.mark_queued(connection, [chunk.chunk_id])
         except (DatabaseUnavailable, psycopg.Error) as error:
             cause = error.cause if isinstance(error, DatabaseUnavailable) else error
@@ -107,7 +107,7 @@ class Uploads(Generic[SpoolT]):
     def _record(self, chunk: NewChunk) -> tuple[bool, Chunk]:
         """Insert the row; return whether it is new, and the row."""
         try:
-            with self._database.connection() as connection:
+            with self._database.upload_connection(chunk.device_id) as connection:
                 status = self._waiting_status
                 inserted = queries.chunks.insert_chunk(connection, chunk, status=status)
                 known = inserted or self._known(connection, chunk.chunk_id)

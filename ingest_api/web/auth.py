@@ -25,7 +25,7 @@ from ingest_api.tokens import hash_token
 def authenticate_device() -> Device:
     """Return the device whose token the request carries; put its id into the log line."""
     token_hash = hash_token(_bearer_token())
-    with components().database.connection() as connection:
+    with components().database.upload_connection(token_hash) as connection:
         device = queries.devices.find_device_by_token(connection, token_hash)
     if device is None:
         raise InvalidToken

@@ -143,7 +143,8 @@ def test_where_all_is_well_it_says_so(doctor: Doctor, database_url: str) -> None
         *("storage owner", "storage mode", "storage write", "storage fsync"),
         *("storage file system", "storage space", "database", "clock difference"),
         *("PostgreSQL version", "PostgreSQL fsync", "PostgreSQL full_page_writes"),
-        *("PostgreSQL synchronous_commit", "PostgreSQL checksums", "database writable"),
+        *("PostgreSQL synchronous_commit", "PostgreSQL checksums", "PostgreSQL triggers"),
+        "database writable",
         *("database role", "database connections", "database schema", "database indexes"),
         "clock",
     } <= report.checks.keys()
@@ -422,7 +423,7 @@ def test_a_server_that_forgets_is_a_failure(doctor: Doctor, careless: LocalPostg
     report = doctor.report(careless.url())
     line = "from the command line that starts PostgreSQL"
     report.assert_finds("PostgreSQL fsync", "fail", "is off", f"remove fsync {line}")
-    report.assert_finds("PostgreSQL synchronous_commit", "fail", "is off", line)
+    report.assert_finds("PostgreSQL synchronous_commit", "ok", "is on")  # for the service
     cure = "ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()"
     report.assert_finds("PostgreSQL full_page_writes", "fail", "is off", cure)
 
@@ -433,18 +434,26 @@ def test_a_setting_of_the_role_or_the_database_is_seen_and_the_advice_mends_it(
 ) -> None:
     role, url = _ordinary_role(database_url)
     place = where.format(role=role, db=role.removeprefix("role_of_"))
-    _execute(database_url, f"ALTER {place} SET synchronous_commit = off")
-    advice = doctor.report(url).assert_finds("PostgreSQL synchronous_commit", "fail", "is off")
+    _execute(database_url, f"ALTER {place} SET session_replication_role = replica")
+    advice = doctor.report(url).assert_finds("PostgreSQL triggers", "fail", "is replica")
     _execute(database_url, advice)
-    doctor.report(url).assert_finds("PostgreSQL synchronous_commit", "ok", "is on")
+    doctor.report(url).assert_finds("PostgreSQL triggers", "ok", "run")
 
 
 def test_a_setting_in_the_url_is_seen(doctor: Doctor, database_url: str) -> None:
-    name = "PostgreSQL synchronous_commit"
-    url = f"{database_url}&options=-csynchronous_commit%3D"
-    doctor.report(f"{url}off").assert_finds(name, "fail", "is off", "from DATABASE_URL")
-    for value in ("local", "remote_write", "remote_apply"):
-        doctor.report(url + value).assert_finds(name, "ok", f"is {value}")
+    url = f"{database_url}&options=-csession_replication_role%3Dreplica"
+    doctor.report(url).assert_finds("PostgreSQL triggers", "fail", "replica", "from DATABASE_URL")
+
+
+@pytest.mark.parametrize(
+    ("value", "used"),
+    [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")],
+)
+def test_the_service_waits_for_the_disk_whatever_is_set(
+    doctor: Doctor, database_url: str, value: str, used: str
+) -> None:
+    url = f"{database_url}&options=-csynchronous_commit%3D{value}"
+    doctor.report(url).assert_finds("PostgreSQL synchronous_commit", "ok", f"is {used}")
 
 
 @pytest.mark.parametrize(

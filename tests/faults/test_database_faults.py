@@ -136,6 +136,72 @@ def test_a_table_that_somebody_has_locked(service: Service, recorder: Recorder, 
     assert_recovery(service, recorder)
 
 
+@contextmanager
+def _held(service: Service, recorder: Recorder, statement: str) -> Iterator[None]:
+    """Somebody has the device's row in a transaction that stays open."""
+    with service.connect() as other, other.transaction(force_rollback=True):
+        other.execute(statement, [recorder.device.device_id])
+        yield
+
+
+SEEN = "UPDATE devices SET last_seen_at = now() WHERE device_id = %s"
+DISABLED = "UPDATE devices SET is_enabled = true WHERE device_id = %s"
+TAKEN = "SELECT FROM devices WHERE device_id = %s FOR UPDATE"
+ROTATED = "UPDATE devices SET token_hash = token_hash || '0' WHERE device_id = %s"
+SIXTEEN = [b"%d of sixteen" % number for number in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "status"), [(SEEN, 200), (DISABLED, 200), (TAKEN, 503), (ROTATED, 503)]
+)
+def test_a_device_whose_row_is_held_holds_up_no_other(
+    service: Service, recorder: Recorder, statement: str, status: int
+) -> None:
+    other = service.recorder()
+    with ThreadPoolExecutor(16) as threads, _held(service, recorder, statement):
+        uploads = [threads.submit(service.upload, recorder, data) for data in SIXTEEN]
+        seconds = []
+        while len(seconds) < 20 or not all(upload.done() for upload in uploads):
+            answer = service.upload(other, b"%d of the other" % len(seconds))
+            assert answer.status_code == 200
+            seconds.append(answer.elapsed.total_seconds())
+        assert service.health()[0] == 200
+        assert {upload.result().status_code for upload in uploads} == {status}
+    assert max(seconds) < 1
+    assert {answer.status_code for answer in service.upload_at_once(recorder, SIXTEEN)} == {200}
+
+
+@contextmanager
+def _lost_standby(service: Service) -> Iterator[None]:
+    """No commit reaches the synchronous standby."""
+    with service.connect() as administrator:
+        try:
+            administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            administrator.execute("SELECT pg_reload_conf()")
+            shown = "SHOW synchronous_standby_names"
+            eventually(lambda: administrator.execute(shown).fetchone() == ("nobody",))
+            yield
+        finally:
+            administrator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            administrator.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_replay_waits_for_the_standby_also_while_its_device_is_held(
+    service: Service, recorder: Recorder, is_held: bool
+) -> None:
+    assert service.upload(recorder, CHUNKS[0]).status_code == 200
+    with ExitStack() as stack:
+        if is_held:  # before the standby is lost, for the sake of its own commit
+            stack.enter_context(_held(service, recorder, SEEN))
+        with _lost_standby(service):
+            assert_problem(service.upload(recorder, CHUNKS[0]), 503, "database_unavailable")
+            status, body = service.health()
+            assert (status, body["db"]) == (503, False)
+        eventually(lambda: service.upload(recorder, CHUNKS[0]).status_code == 200)
+    assert_recovery(service, recorder)
+
+
 def test_a_terminated_connection_costs_no_upload(service: Service, recorder: Recorder) -> None:
     for number in range(3):
         assert service.upload(recorder, b"%d" % number).status_code == 200

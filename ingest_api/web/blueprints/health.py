@@ -38,7 +38,7 @@ def live() -> ResponseReturnValue:
 
 
 def _probe_database() -> None:
-    with components().database.connection() as connection:
+    with components().database.upload_connection("health") as connection:
         queries.chunks.probe(connection)
 
 

@@ -4,5 +4,5 @@ FROM pg_settings
 WHERE name IN (
     'data_checksums', 'default_transaction_read_only', 'fsync', 'full_page_writes',
     'max_connections', 'reserved_connections', 'superuser_reserved_connections',
-    'synchronous_commit'
+    'session_replication_role', 'synchronous_commit'
 )
