@@ -26,6 +26,7 @@ SLOW_FSYNC_SECONDS = 0.1
 _CHUNK = bytes(190_000)  # as large as most
 
 _NAME = "AUDIO_STORAGE_DIR"
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # of link(2)
 
 
 def check_storage(reading: Reading) -> Iterator[Finding]:
@@ -127,7 +128,14 @@ def _removed_afterwards(final: Path) -> Iterator[None]:
 
 
 def judge_failure(error: IngestError, root: Path) -> Finding:
-    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else OSError()
+    number = cause.errno
+    if number in _NO_HARD_LINKS and cause.filename2 is not None:
+        return fail(
+            "storage write",
+            "the file system has no hard links: no upload can get its final name",
+            f"set {_NAME} to a folder on ext4, xfs or btrfs",
+        )
     if number == errno.EXDEV:
         return fail(
             "storage write",

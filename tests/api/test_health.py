@@ -4,7 +4,9 @@ import os
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 import requests
 from support.processes import eventually
 from support.service import Service
@@ -32,6 +34,32 @@ def test_it_notices_that_the_storage_cannot_be_written(start_service) -> None:
     assert body["db"] is True
     assert any(line["message"].startswith("storage_unavailable: ") for line in service.log())
     assert requests.get(f"{service.url}/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("name", [".incoming", "audio"])
+def test_it_notices_that_no_file_can_get_its_final_name(emptied: Service, name: str) -> None:
+    """Because the two folders are on different file systems."""
+    recorder = emptied.recorder()
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        (emptied.storage / name).symlink_to(elsewhere)
+        try:
+            assert emptied.upload(recorder).status_code == 503
+            status, body = emptied.health()
+            assert (status, body["db"], body["storage_writable"]) == (503, True, False)
+        finally:
+            (emptied.storage / name).unlink()
+        assert not any(path.is_file() for path in Path(elsewhere).rglob("*"))
+    assert emptied.health()[0] == 200
+    assert emptied.upload(recorder).status_code == 200
+
+
+def test_it_takes_a_transaction_id_as_an_upload_does(emptied: Service) -> None:
+    """PostgreSQL refuses new ones before they run out, and only reads are left."""
+    with emptied.connect() as connection:
+        newest = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        before = connection.execute(newest).fetchone()[0]
+        assert emptied.health()[0] == 200
+        assert connection.execute(newest).fetchone()[0] == before + 1
 
 
 def test_it_notices_that_the_database_refuses_uploads(start_service) -> None:

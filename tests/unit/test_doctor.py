@@ -40,6 +40,17 @@ def test_what_the_disk_says_has_a_cure(error: Any, number: int, advice: str) -> 
     assert "chown" not in advice or finding.advice.endswith(": '/srv/the audio'")
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_told(number: int) -> None:
+    told = StorageUnavailable()
+    told.__cause__ = OSError(number, os.strerror(number), ".incoming/1", None, "audio/1")
+    finding = storage.judge_failure(told, Path("/srv/audio"))
+    assert finding.level == "fail"
+    assert "has no hard links" in finding.message
+    assert "ext4" in finding.advice
+    assert "chown" not in finding.advice
+
+
 @pytest.mark.parametrize(
     ("kind", "level"),
     [

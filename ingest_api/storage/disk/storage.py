@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
-from ingest_api.errors import StorageFull, StorageUnavailable
+from ingest_api.errors import StorageFull
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.storage.disk.errors import disk_errors
 from ingest_api.storage.disk.folders import FOLDER_MODE, sync_path
@@ -77,11 +77,15 @@ class DiskStorage(DiskUpkeep):
     @disk_errors()
     def probe(self) -> None:
         """Test by writing whether an upload could be stored now."""
+        recordings = self.root / RECORDINGS
+        folder = recordings if recordings.exists() else self.root  # the first upload creates it
+        final = folder / f".probe-{token_hex(8)}"
         with self.spool() as file:
             file.write(b"x")
-        recordings = self.root / RECORDINGS
-        if recordings.exists() and not os.access(recordings, os.W_OK | os.X_OK):
-            raise StorageUnavailable(f"No file can be created in {recordings}")
+            try:
+                file.link(final)  # fails between two file systems, and on one without hard links
+            finally:
+                final.unlink(missing_ok=True)
 
     @disk_errors()
     def require_free_space(self) -> None:
