@@ -1,13 +1,23 @@
 """`flask ingest migrate`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from threading import Event, Thread
+from time import monotonic
 
 import click
+import psycopg
 
-from ingest_api.commands.context import database
+from ingest_api.commands.context import opened
 from ingest_api.commands.parameters import as_json_option
-from ingest_api.database import migrations
-from ingest_api.database.pool import Connection
+from ingest_api.database import migrations, queries
+from ingest_api.database.pool import Connection, connect
+from ingest_api.settings import Settings
+
+LOOK_SECONDS = 0.5
+NOTICE_SECONDS = 5.0
+"""How often migrate looks for what it waits for, and how often it reports that."""
 
 
 @click.command()
@@ -24,13 +34,14 @@ def migrate(status: bool, dry_run: bool, as_json: bool) -> None:
     """
     if status and dry_run:
         raise click.UsageError("--status and --dry-run are mutually exclusive")
-    with database() as connection:
+    with opened() as (components, connection):
         if status:
             _show_status(connection, as_json)
         elif dry_run:
             _show_migrations("would apply", migrations.pending(connection), as_json)
         else:
-            _apply(connection, as_json)
+            with _waits_reported(components.settings, connection):
+                _apply(connection, as_json)
 
 
 def _apply(connection: Connection, as_json: bool) -> None:
@@ -41,6 +52,32 @@ def _apply(connection: Connection, as_json: bool) -> None:
             click.echo(f"applied {migration.name}")
     if as_json or not done:
         _show_migrations("applied", done, as_json)
+
+
+@contextmanager
+def _waits_reported(settings: Settings, connection: Connection) -> Iterator[None]:
+    """Report on standard error, every few seconds, which sessions `connection` waits for."""
+    ended = Event()
+    arguments = (settings, connection.info.backend_pid, ended)
+    reporter = Thread(target=_report_waits, args=arguments, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        reporter.join()
+
+
+def _report_waits(settings: Settings, pid: int, ended: Event) -> None:
+    """Look over a second connection, because the first one is waiting, and report."""
+    notice_at = monotonic()
+    with suppress(psycopg.Error), closing(connect(settings, seconds=None)) as connection:
+        while not ended.wait(LOOK_SECONDS):
+            if monotonic() < notice_at:
+                continue
+            if blockers := queries.server.list_blockers(connection, pid):
+                click.echo(f"waiting for {', '.join(blockers)}", err=True)
+                notice_at = monotonic() + NOTICE_SECONDS
 
 
 def _show_migrations(verb: str, found: list[migrations.Migration], as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,8 @@ from support.commands import flask_ingest, flask_ingest_process
 from support.processes import eventually
 from support.service import Service
 
-from ingest_api.database import migrations
+from ingest_api.commands import migrate
+from ingest_api.database import migrations, queries
 
 EARLIER_SERVICE = """
 CREATE TABLE devices (
@@ -422,6 +424,57 @@ def test_it_tells_who_is_in_its_way(third_version: str, monkeypatch: pytest.Monk
     with psycopg.connect(third_version, application_name="asr") as worker:
         worker.execute("SELECT FROM audio_chunks FOR UPDATE")
         with psycopg.connect(third_version, autocommit=True) as connection:
-            told = rf"lock timeout.*end, pid {worker.info.backend_pid} \(asr, since 20"
+            told = rf"lock timeout.*end, pid {worker.info.backend_pid} \(asr, role ingest, since 20"
             with pytest.raises(migrations.SchemaError, match=told):
                 list(migrations.apply(connection))
+
+
+def test_it_says_whose_lock_it_waits_for(third_version: str) -> None:
+    connected = psycopg.connect(third_version, application_name="asr")
+    with ThreadPoolExecutor(1) as threads, connected as worker:
+        worker.execute("SELECT FROM audio_chunks FOR UPDATE")
+        migration = threads.submit(flask_ingest, third_version, "migrate")
+        _wait_for_a_waiting_session(third_version)
+        time.sleep(2 * migrate.LOOK_SECONDS)
+        worker.rollback()
+        result = migration.result()
+        pid = worker.info.backend_pid
+    assert result.returncode == 0, result.stderr
+    told = rf"waiting for pid {pid} \(asr, role ingest, since 20.*: SELECT FROM"
+    assert re.search(told, result.stderr)
+
+
+def test_it_says_which_other_migration_it_waits_for(database_url: str) -> None:
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url, autocommit=True) as other:
+        assert queries.server.try_lock_migrations(other)
+        migration = threads.submit(flask_ingest, database_url, "migrate")
+        with pytest.raises(TimeoutError):
+            migration.result(1.5)
+        other.close()
+        result = migration.result()
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"waiting for pid \d+ \(no name, role ingest, since 20", result.stderr)
+
+
+def test_it_says_what_an_index_waits_for(third_version: str) -> None:
+    """That wait has no end of its own."""
+    with psycopg.connect(third_version, autocommit=True) as connection:
+        for migration in migrations.apply(connection):
+            if migration.version == 4:
+                break
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(third_version) as worker:
+        worker.execute("DELETE FROM audio_chunks")
+        migrating = threads.submit(flask_ingest, third_version, "migrate")
+        _wait_for_a_waiting_session(third_version)
+        time.sleep(2 * migrate.LOOK_SECONDS)
+        worker.rollback()
+        result = migrating.result()
+        pid = worker.info.backend_pid
+    assert result.returncode == 0, result.stderr
+    assert f"waiting for pid {pid} (" in result.stderr
+
+
+def _wait_for_a_waiting_session(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        eventually(lambda: connection.execute(waiting).fetchone()[0])

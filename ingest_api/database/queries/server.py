@@ -27,6 +27,11 @@ def list_lock_holders(connection: Connection) -> list[str]:
     return scalars(connection, str, "server/list_lock_holders")
 
 
+def list_blockers(connection: Connection, pid: int) -> list[str]:
+    """Return the sessions that the session of the server process `pid` waits for."""
+    return scalars(connection, str, "server/list_blockers", pid=pid)
+
+
 def list_applied_migrations(connection: Connection) -> list[AppliedMigration]:
     return rows(connection, AppliedMigration, "server/list_applied_migrations")
 
