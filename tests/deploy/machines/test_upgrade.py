@@ -21,6 +21,7 @@ from machines.site import SOURCE, Boot, Site
 
 BEFORE = f"{SOURCE}-before"
 ALLOWS = "ALLOW_NEWER_SCHEMA=true"  # lets a version serve on a schema that is newer
+SETTINGS = "/etc/ingest-api/ingest-api.env"
 FAILED = "of_a_version_that_failed"
 
 
@@ -30,6 +31,7 @@ def site(boot: Boot) -> Site:
     site = boot()
     print("upgrading from", copy_version_before(site.outside(BEFORE)))
     site.install("--with-redis", source=BEFORE)
+    site.machine.shell("useradd --groups ingest asr")  # a worker, as that version's guide has it
     site.bring_checkout()
     return site
 
@@ -67,10 +69,21 @@ def test_the_version_before_comes_back_when_the_new_one_dies(site: Site) -> None
     _refused(site, folder, "it dies under systemd")
 
 
+def _can_read(site: Site, user: str, *files: str) -> bool:
+    done = [site.machine.run("runuser", "-u", user, "cat", it, check=False) for it in files]
+    return all(it.returncode == 0 for it in done)
+
+
 def test_the_upgrade_from_the_version_before_loses_no_upload(site: Site) -> None:
     before = site.serving_release()
+    audio = "/var/lib/ingest_api/audio"
+    recording = f"{audio}/{site.upload()['stored_path']}"
     with _no_upload_fails(site):
         site.install()
+    later = f"{audio}/{site.upload()['stored_path']}"
+    for user in ("www-data", "asr"):
+        assert _can_read(site, user, recording, later)
+        assert not _can_read(site, user, SETTINGS)
     assert site.serving_release() != before
     assert ALLOWS not in site.settings.read_text()
     site.assert_nothing_lost()
