@@ -1,7 +1,8 @@
 """The commands for operators, `flask ingest ...`: a plugin of flask's that needs no FLASK_APP.
 
 Output is for people, or with `--json` for programs. Exit status 0: done; 1: failed, and the
-message says why; 2: wrong usage. A command with other statuses says so in its --help.
+message says why; 2: wrong usage; 3: standard output was closed or full, so the command has stopped.
+A command with other statuses says so in its --help.
 """
 
 import click
@@ -18,13 +19,14 @@ from ingest_api.commands import (
     requeue,
     restore,
 )
+from ingest_api.commands.output import CommandGroup
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def ingest() -> None:
     """Operate the ingest service: its schema, devices, queue and recordings.
 
-    Commands use the database in DATABASE_URL.
+    Commands use the database in DATABASE_URL. Exit status 3: standard output was closed or full.
     """
 
 

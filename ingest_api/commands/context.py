@@ -2,7 +2,6 @@
 an exit status."""
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,9 +40,6 @@ def failures(failure: type[click.ClickException] = click.ClickException) -> Iter
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
         raise failure(f"The database failed (DATABASE_URL): {reason}") from None
-    except BrokenPipeError:  # the reader of the output, such as head(1), has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise click.exceptions.Exit(failure.exit_code) from None
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         raise failure(f"the disk is full ({error})" if full else str(error)) from None

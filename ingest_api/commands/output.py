@@ -1,10 +1,69 @@
-"""How commands print progress and columns."""
+"""How commands print progress and columns, and what happens when that is impossible."""
 
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 import click
+
+
+class OutputFailed(click.ClickException):
+    """Standard output is closed or cannot be written."""
+
+    exit_code = 3
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"Standard output {reason}. The command has stopped; what it did before that remains."
+        )
+
+
+class _Output(io.FileIO):
+    """Standard output, for which an error is not one of the files that a command works on."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:  # the reader, such as head(1), has ended
+            reason = "was closed by its reader"
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+        # What is still in the buffer is written once more when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        raise OutputFailed(reason)
+
+
+class _Notices(io.FileIO):
+    """Standard error, which stops no command."""
+
+    def write(self, data: Any, /) -> int:
+        with suppress(OSError):
+            super().write(data)
+        return len(memoryview(data))
+
+
+class CommandGroup(click.Group):
+    """Commands that tell an output that failed from everything else, `--help` included."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        if sys.stdout is None:
+            raise OutputFailed("is closed")
+        sys.stdout, sys.stderr = _over(_Output, sys.stdout), _over(_Notices, sys.stderr)
+        return super().make_context(*args, **options)
+
+
+def _over(raw: type[io.FileIO], stream: TextIO) -> TextIO:
+    """Return a stream like this one over `raw`; the same one if it is no file of the process."""
+    try:
+        file = raw(stream.fileno(), "w", closefd=False)
+    except (AttributeError, OSError):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(file), stream.encoding, stream.errors, line_buffering=True
+    )
 
 
 @contextmanager
