@@ -10,12 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from mutagen.oggopus import OggOpus
-
 from .api import MAY_PASS, Api, Chunk, Refused, Stop, complain, describe, growing
+from .opus import seconds_of_audio
 from .sources import Queue, Source, Stream
 
 Process = Callable[[Path, Chunk], str]
@@ -28,8 +26,7 @@ def measure(file: Path, chunk: Chunk) -> str:
     The lease is renewed for as long as this runs, so it must end by itself. Store results before
     returning, under the chunk's id: a chunk is processed twice when the report on it is lost.
     """
-    info: Any = OggOpus(file).info  # type: ignore[no-untyped-call]
-    return f"{info.length:.2f} s of {chunk.duration_sec} s"
+    return f"{seconds_of_audio(file):.2f} s of {chunk.duration_sec} s"
 
 
 def main(process: Process = measure) -> None:

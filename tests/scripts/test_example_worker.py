@@ -1,14 +1,18 @@
 """`./scripts/example-worker`, over HTTP: what waits gets done, whatever happens to the worker."""
 
+import io
 import re
 import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mutagen.ogg import OggPage
 from support.leases import HttpWorker, row
 from support.processes import eventually
+from support.recorder import SPEECH
 from support.service import INTERNAL_TOKEN, Service
 from support.workers import EXAMPLE, SLOW, Start, status, upload
 
@@ -57,6 +61,39 @@ def test_what_is_no_ogg_becomes_an_error_and_the_rest_is_done(
     assert (found["status"], found["attempts"]) == ("ERROR", 1)
     assert found["error_message"].startswith("OggOpusHeaderError: ")
     assert {status(emptied, chunk_id) for chunk_id in ids} == {"DONE"}
+
+
+def _shifted(hours: int) -> bytes:
+    """A minute cut from a stream that began so long before."""
+    pages = _pages()
+    for page in pages[2:]:
+        page.position += hours * 3600 * 48000
+    return b"".join(page.write() for page in pages)
+
+
+def _pages() -> list[Any]:
+    file, pages = io.BytesIO(SPEECH), []
+    while file.tell() < len(SPEECH):
+        pages.append(OggPage(file))
+    return pages
+
+
+def test_it_measures_what_was_cut_from_a_longer_stream(
+    emptied: Service, start_worker: Start
+) -> None:
+    upload(emptied, emptied.recorder(), data=_shifted(hours=1))
+    worker = start_worker(emptied, "--drain")
+    assert worker.end() == 0
+    assert "DONE: 60.00 s of 60 s" in worker.lines()[0]
+
+
+def test_headers_without_audio_become_an_error(emptied: Service, start_worker: Start) -> None:
+    headers = b"".join(page.write() for page in _pages()[:2])
+    [chunk_id] = upload(emptied, emptied.recorder(), data=headers)
+    assert start_worker(emptied, "--drain").end() == 0
+    found = row(emptied, chunk_id)
+    assert found["status"] == "ERROR"
+    assert found["error_message"] == "ValueError: there is no audio behind the headers"
 
 
 def test_a_file_lost_from_the_disk_becomes_an_error_that_says_so(
