@@ -86,14 +86,14 @@ class Copy:
     def holds(self, file: ListedFile) -> bool:
         """Return whether the target has it intact. Raise ValueError if it leads out of the tree."""
         path = self._place(file)
-        status = self._target.status(file.path)
+        status = self._target.status(self._target.canonical(file.path))
         if status is None or status.size != file.size or path.is_symlink():
             return False
         return not self._thorough or file.sha256 is None or self._has_content(file)
 
     def _open(self, file: ListedFile) -> BinaryIO:
         try:
-            return self._source.open(file.path).file
+            return self._source.open(self._source.canonical(file.path)).file
         except StorageUnavailable as error:
             if not (self._source.root / RECORDINGS).is_dir():
                 raise
@@ -101,7 +101,7 @@ class Copy:
 
     def _has_content(self, file: ListedFile) -> bool:
         try:
-            return self._target.sha256(file.path) == file.sha256
+            return self._target.sha256(self._target.canonical(file.path)) == file.sha256
         except OSError:
             return False
 

@@ -12,7 +12,6 @@ the snapshot ends with the dump, before the first file is copied.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
@@ -44,6 +43,7 @@ from ingest_api.backups.programs import dumping
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.models.backups import BackupSummary, ListedFile
+from ingest_api.models.chunks import ChunkFile
 from ingest_api.storage.disk.folders import sync_path
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 
@@ -82,8 +82,8 @@ class NewBackup:
             left_out = queries.backups.list_unreadable(connection)
             self._left_out = tuple(relation.pattern() for relation in left_out)
             with dumping(database_url, snapshot, self._path / DUMP, without=left_out):
-                rows = queries.backups.stream_listed_files(connection)
-                lines = (format_line(self._respelled(row)) for row in rows)
+                rows = queries.backups.stream_chunk_files(connection)
+                lines = (format_line(self._listed(row)) for row in rows)
                 self.chunks = write_sorted(self._path / ROWS, lines)
 
     def count(self) -> tuple[int, int]:
@@ -136,11 +136,8 @@ class NewBackup:
         write_summary(self._path, summary)
         return self._folder.finish(self._path), summary
 
-    def _respelled(self, row: ListedFile) -> ListedFile:
-        """Spell the path as this service does. One that leads elsewhere stays, and is missing."""
-        with suppress(ValueError):
-            return replace(row, path=self._files.canonical(row.path))
-        return row
+    def _listed(self, row: ChunkFile) -> ListedFile:
+        return ListedFile(self._files.path_of(row), row.file_size_bytes, row.sha256)
 
     def _unknown(self, name: str) -> Iterator[ListedFile]:
         known = chain.from_iterable(read_lines(whole_list(path)) for path in self._known)

@@ -54,15 +54,15 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
     wrong_size       a file whose size differs from its row
     wrong_checksum   a file whose content differs (with --checksums)
     unreadable       a file that the disk cannot read
-    foreign_path     a row whose path leads out of AUDIO_STORAGE_DIR
+    foreign_path     a row whose path is not one for its own file
     file_returned    a row marked as failed whose file is there again
     stray_file       a file without a row
     stale_temporary  a temporary file of a process that died
 
     --repair marks rows whose file is gone as ERROR, or puts the file back if it was set aside;
-    restores the status of rows whose file has returned; moves stray files into .lost+found in
-    AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing else and leaves
-    damaged files alone. The service may keep running.
+    restores the status of rows whose file has returned; corrects foreign paths; moves stray files
+    into .lost+found in AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing
+    else and leaves damaged files alone. The service may keep running.
 
     Exit status 0: clean; 1: something was found; 2: could not run. --json prints one line per
     finding, then one with a summary.

@@ -20,7 +20,7 @@ from ingest_api.doctor.settings import Reading
 from ingest_api.errors import IngestError
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.storage import DiskStorage
-from ingest_api.storage.layout import INCOMING, RECORDINGS
+from ingest_api.storage.layout import INCOMING, RECORDINGS, StoredPath
 
 SLOW_FSYNC_SECONDS = 0.1
 _CHUNK = bytes(190_000)  # as large as most
@@ -91,7 +91,7 @@ def _check_writing(settings: Settings) -> Iterator[Finding]:
 def _store_and_remove(root: Path) -> float:
     """Store a file as an upload does, and return the seconds that its fsync took."""
     storage = DiskStorage(root)  # without a reserve: free space is another check
-    file_path = f"{RECORDINGS}/.doctor-{token_hex(8)}"
+    file_path = StoredPath(f"{RECORDINGS}/.doctor-{token_hex(8)}")
     final = storage.root / file_path
     with _signals_kept_waiting(), _removed_afterwards(final), storage.spool() as file:
         file.write(_CHUNK)

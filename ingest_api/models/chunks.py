@@ -84,9 +84,12 @@ class Receipt:
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """What a row says of its file."""
+    """What a row says of its file. Only storage/layout.py makes a path of it."""
 
     chunk_id: UUID
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime
     file_path: str
     file_size_bytes: int
     sha256: bytes | None

@@ -31,9 +31,12 @@ class PrunedChunk:
     """A chunk that retention has marked and is about to remove."""
 
     chunk_id: UUID
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime
     file_path: str
     file_size_bytes: int
-    start_ts: datetime
+    sha256: bytes | None
     created_at: datetime
 
 

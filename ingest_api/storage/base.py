@@ -1,6 +1,6 @@
 """The interface of every store of recordings, be it a disk or a bucket.
 
-A path is the column `file_path`: relative to the store, with the same spelling in every store.
+A path is relative to the store, with the same spelling in every store; `path_of` makes it of a row.
 Folders, free space, temporary files and .lost+found/ exist only on a disk, in `disk/`.
 tests/storage/contract.py is the suite that every implementation passes.
 """
@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol, TypeVar
+
+from ingest_api.storage.layout import FileRow, StoredPath
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class FileStatus:
 class Content:
     """A stored file, open at its beginning. The caller closes `file`."""
 
-    path: str  # canonical
+    path: StoredPath
     file: BinaryIO
     status: FileStatus
 
@@ -34,7 +36,7 @@ class Content:
 class StoredFile:
     """A file as a listing shows it."""
 
-    path: str
+    path: StoredPath
     size: int  # bytes
     written_at: float  # Unix time
 
@@ -52,32 +54,35 @@ SpoolT = TypeVar("SpoolT", bound=Spool)
 class Store(Protocol[SpoolT]):
     """Keeps recordings under their paths.
 
-    ValueError for a path that leads out of the store; StorageUnavailable when the store fails.
+    StorageUnavailable when the store fails.
     """
+
+    def path_of(self, row: FileRow) -> StoredPath:
+        """Return where a row's file is, or belongs: never where that of another chunk is."""
 
     def spool(self) -> AbstractContextManager[SpoolT]:
         """Lend an empty spool, removed at the end whatever happens. StorageFull."""
 
-    def store(self, spool: SpoolT, path: str, recorded_at: datetime) -> str:
+    def store(self, spool: SpoolT, path: StoredPath, recorded_at: datetime) -> str:
         """Keep the bytes of `spool` under `path`, durably, and return their version.
 
         Whole or not at all, replacing an earlier file. May be called again, also with another path.
         StorageFull.
         """
 
-    def open(self, path: str) -> Content:
+    def open(self, path: StoredPath) -> Content:
         """Open a file. FileNotFoundError when the store works and has no such file."""
 
-    def url(self, path: str, seconds: int) -> str | None:
+    def url(self, path: StoredPath, seconds: int) -> str | None:
         """Return a URL that serves the file to anybody for `seconds`; None if there is none."""
 
-    def status(self, path: str) -> FileStatus | None:
+    def status(self, path: StoredPath) -> FileStatus | None:
         """Return the status of a file, or None when there is no such file."""
 
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
         """Yield the files below the folder `prefix` whose paths sort after `after`, in order."""
 
-    def remove(self, recordings: Mapping[str, datetime]) -> dict[str, str]:
+    def remove(self, recordings: Mapping[StoredPath, datetime]) -> dict[StoredPath, str]:
         """Remove files, given by path and time of recording; return the paths that failed, and why.
 
         A missing file is no failure.

@@ -26,15 +26,15 @@ def open_chunk(chunk_id: UUID, *, database: Database, store: Store[Any]) -> Down
     with database.connection() as connection:
         chunk = find_chunk(connection, chunk_id)
     try:
-        content = store.open(chunk.file_path)
-    except (FileNotFoundError, ValueError) as error:
+        content = store.open(store.path_of(chunk))
+    except FileNotFoundError as error:
         with database.connection() as connection:
             find_chunk(connection, chunk_id)  # retention may have removed it meanwhile
         raise FileMissing from error
     if content.status.size != chunk.file_size_bytes:
         content.file.close()
         lengths = f"{content.status.size} bytes, not {chunk.file_size_bytes}"
-        raise FileDamaged from ValueError(f"{lengths}: {chunk.file_path}")
+        raise FileDamaged from ValueError(f"{lengths}: {content.path}")
     return Download(chunk, content)
 
 

@@ -7,7 +7,6 @@ the business of `commands/fsck.py`.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -20,11 +19,10 @@ from ingest_api.errors import OperatorError, StorageUnavailable
 from ingest_api.models.chunks import FIRST_ID, ChunkFile, ChunkStatus
 from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
-from ingest_api.storage.layout import INCOMING, RECORDINGS
+from ingest_api.storage.layout import ID_IN_NAME, INCOMING, RECORDINGS, StoredPath
 
 PAGE = 1000
 FEW = 20  # missing files that raise no doubt about the disk
-_ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
 
 
 class Kind(StrEnum):
@@ -34,7 +32,7 @@ class Kind(StrEnum):
     WRONG_SIZE = "wrong_size"  # a file whose length differs from its row's
     WRONG_CHECKSUM = "wrong_checksum"  # a file whose SHA-256 differs from its row's
     UNREADABLE = "unreadable"  # a file or a folder that the disk cannot read
-    FOREIGN_PATH = "foreign_path"  # a row whose path leads out of AUDIO_STORAGE_DIR
+    FOREIGN_PATH = "foreign_path"  # a row whose path is not one for its own file
     FILE_RETURNED = "file_returned"  # a row marked for its missing file, which is back
     STRAY_FILE = "stray_file"  # a file without a row: an upload that never got its 200
     STALE_TEMPORARY = "stale_temporary"  # left by a process that died while writing it
@@ -77,8 +75,8 @@ def require_disk(connection: Connection, files: DiskUpkeep) -> None:
 
 def _is_there(files: DiskUpkeep, row: ChunkFile) -> bool:
     try:
-        return files.status(row.file_path) is not None
-    except (StorageUnavailable, ValueError):
+        return files.status(files.path_of(row)) is not None
+    except StorageUnavailable:
         return False
 
 
@@ -109,7 +107,7 @@ class Check:
 
     def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
         """Yield files that no row names; call `progress` with the files done since."""
-        candidates: list[str] = []
+        candidates: list[StoredPath] = []
         for page in _pages(self.files.list(RECORDINGS)):
             old = [file.path for file in page if self._is_old(file)]
             candidates += self._without_named_by_id(old)
@@ -147,21 +145,21 @@ class Check:
             return None
         try:
             return self._compare(row)
-        except ValueError:
-            return Kind.FOREIGN_PATH, "leads out of AUDIO_STORAGE_DIR"
         except (OSError, StorageUnavailable) as error:
             return Kind.UNREADABLE, _reason(error)
 
     def _compare(self, row: ChunkFile) -> Fault | None:
+        if self.files.is_foreign(row):
+            return Kind.FOREIGN_PATH, f"its file belongs at {self.files.path_of(row)}"
         marked = row.file_missing_since is not None
-        status = self.files.status(row.file_path)
+        status = self.files.status(self.files.path_of(row))
         if status is None:
             found = Kind.MISSING_FILE, f"the row says {row.status}, there is no file"
             return None if marked else found
         if status.size != row.file_size_bytes:
             return Kind.WRONG_SIZE, f"{status.size} bytes, not {row.file_size_bytes}"
         if (self.checksums or marked) and row.sha256 is not None:
-            sha256 = self.files.sha256(row.file_path)
+            sha256 = self.files.sha256(self.files.path_of(row))
             if sha256 != row.sha256:
                 return Kind.WRONG_CHECKSUM, f"SHA-256 {sha256.hex()}, not {row.sha256.hex()}"
         return (Kind.FILE_RETURNED, "marked as missing, its file is back") if marked else None
@@ -179,13 +177,18 @@ class Check:
         if kind is Kind.FILE_RETURNED:
             status = self._restore(row)
             return f"{status} again" if status else ""
-        if kind is not Kind.MISSING_FILE:
-            return ""
+        if kind is Kind.FOREIGN_PATH:
+            path = self.files.path_of(row)
+            return "corrected" if queries.files.correct_path(self.connection, row, path) else ""
+        return self._give_up(row) if kind is Kind.MISSING_FILE else ""
+
+    def _give_up(self, row: ChunkFile) -> str:
+        """Put back the file if it was set aside, or mark the row."""
         if aside := self.files.put_back(row):
             return f"put back from {aside}"
         if not queries.files.mark_file_missing(self.connection, row.chunk_id):
             return ""  # gone, or claimed by a worker: the next run decides
-        if self.files.status(row.file_path):  # an upload has just stored it
+        if self.files.status(self.files.path_of(row)):  # an upload has just stored it
             self._restore(row)
             return ""
         return "marked ERROR"
@@ -198,17 +201,17 @@ class Check:
     def _is_old(self, file: StoredFile) -> bool:
         return time() - file.written_at > self.grace
 
-    def _without_named_by_id(self, file_paths: list[str]) -> set[str]:
+    def _without_named_by_id(self, file_paths: list[StoredPath]) -> set[StoredPath]:
         """Return the paths that do not belong to the row whose id is in the name."""
-        found = filter(None, map(_ID_IN_NAME.search, file_paths))
+        found = filter(None, map(ID_IN_NAME.search, file_paths))
         rows = queries.files.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
-        return set(file_paths) - self._canonical(row.file_path for row in rows)
+        return set(file_paths) - {self.files.path_of(row) for row in rows}
 
-    def _strays(self, candidates: list[str]) -> Iterator[Discrepancy]:
+    def _strays(self, candidates: list[StoredPath]) -> Iterator[Discrepancy]:
         # Rows of the earlier service may spell paths differently.
         spellings = [s for path in filter(_is_text, candidates) for s in self.files.spellings(path)]
         known = queries.files.filter_known_paths(self.connection, spellings) if spellings else []
-        for file_path in sorted(set(candidates) - self._canonical(known)):
+        for file_path in sorted(set(candidates) - {self.files.canonical(path) for path in known}):
             if not self.repair:
                 yield Discrepancy(Kind.STRAY_FILE, file_path, None, "no row names it", False)
             elif aside := self._set_aside(file_path):
@@ -218,21 +221,15 @@ class Check:
     def _unreadable(self, top: str) -> Iterator[Discrepancy]:
         """Yield what the listing of `top` could not read. A row's own file comes with its row."""
         found = self.files.unreadable
-        paths = [path for path in found if path == top or path.startswith(f"{top}/")]
+        below = [path for path in found if path == top or path.startswith(f"{top}/")]
+        paths = [self.files.canonical(path) for path in below]
         for path in sorted(self._without_named_by_id(paths)):
             yield Discrepancy(Kind.UNREADABLE, path, None, found[path], False)
 
-    def _set_aside(self, file_path: str) -> str | None:
+    def _set_aside(self, file_path: StoredPath) -> str | None:
         if not self._without_named_by_id([file_path]):
             return None  # its upload was completed meanwhile
         return self.files.set_aside(file_path, grace=self.grace)
-
-    def _canonical(self, file_paths: Iterator[str] | list[str]) -> set[str]:
-        paths = set()
-        for file_path in file_paths:
-            with suppress(ValueError):
-                paths.add(self.files.canonical(file_path))
-        return paths
 
 
 def _pages(files: Iterator[StoredFile]) -> Iterator[list[StoredFile]]:

@@ -127,11 +127,16 @@ def _remove(
 ) -> Batch:
     """Remove a batch, in no less than `seconds_each` for a chunk."""
     started = monotonic()
+    paths = {chunk.chunk_id: store.path_of(chunk) for chunk in chunks}
     promised = _promised_by_others(connection, chunks)
     failures = store.remove(
-        {chunk.file_path: chunk.start_ts for chunk in chunks if chunk.file_path not in promised}
+        {
+            paths[chunk.chunk_id]: chunk.start_ts
+            for chunk in chunks
+            if chunk.file_path not in promised
+        }
     )
-    removed = [chunk for chunk in chunks if chunk.file_path not in failures]
+    removed = [chunk for chunk in chunks if paths[chunk.chunk_id] not in failures]
     queries.retention.delete_pruned(connection, [chunk.chunk_id for chunk in removed])
     size = sum(chunk.file_size_bytes for chunk in removed)
     batch = Batch(len(removed), size, len(failures))
@@ -143,7 +148,7 @@ def _remove(
 
 
 def _promised_by_others(connection: Connection, chunks: list[PrunedChunk]) -> set[str]:
-    """Return the paths that other rows still name. This service's paths contain the chunk's id;
-    only rows of the earlier service could share a file."""
-    odd = [chunk.file_path for chunk in chunks if str(chunk.chunk_id) not in chunk.file_path]
+    """Return the paths that other rows still name. Only rows of the earlier service may share a
+    file."""
+    odd = [chunk.file_path for chunk in chunks if chunk.sha256 is None]
     return set(queries.retention.filter_promised_paths(connection, odd)) if odd else set()

@@ -25,7 +25,7 @@ from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.chunks import INTEGER_MAX, Chunk, ChunkStatus, NewChunk, Receipt, Recording
 from ingest_api.models.devices import Device
 from ingest_api.storage.base import SpoolT, Store
-from ingest_api.storage.layout import file_path_for
+from ingest_api.storage.layout import StoredPath, file_path_for
 from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.incoming import Incoming
 
@@ -73,15 +73,17 @@ class Uploads(Generic[SpoolT]):
         if not incoming.size:
             raise EmptyFile
         chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
-        version = self._store.store(incoming.spool, chunk.file_path, chunk.start_ts)
+        version = self._store.store(incoming.spool, self._store.path_of(chunk), chunk.start_ts)
         inserted, known = self._record(chunk)
         reached(Failpoint.COMMITTED)
-        if not self._holds(known.file_path, version):
+        # The id stands for this SHA-256, whatever the row says by now.
+        path = self._store.path_of(replace(known, sha256=chunk.sha256))
+        if not self._holds(path, version):
             # The first upload came before its device moved to another register, and its path stays.
             # Or retention removed the first file just before the row was inserted again. Or the
             # same upload came twice at once, and the other has stored its own file there.
-            self._store.store(incoming.spool, known.file_path, known.start_ts)
-        return Receipt(known, duplicate=not inserted)
+            self._store.store(incoming.spool, path, known.start_ts)
+        return Receipt(replace(known, file_path=path), duplicate=not inserted)
 
     def announce(self, receipt: Receipt) -> Receipt:
         """Announce an UPLOADED chunk in Redis; return the receipt, which then says queued.
@@ -127,7 +129,7 @@ class Uploads(Generic[SpoolT]):
         )
         return queries.chunks.get_chunk(connection, chunk_id) if restored else known
 
-    def _holds(self, path: str, version: str) -> bool:
+    def _holds(self, path: StoredPath, version: str) -> bool:
         """Return whether the file under `path` is the one just stored. Another may have the same
         bytes, but may not be durable yet."""
         status = self._store.status(path)

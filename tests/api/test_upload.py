@@ -132,6 +132,33 @@ def test_a_replay_brings_a_damaged_file_back(
     assert len(service.rows(recorder)) == 1
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize(
+    "path", ["../outside", "/etc/outside", "audio/{id}/../../{other}", "{other}"]
+)
+def test_a_row_that_leads_elsewhere_costs_no_other_file(
+    service: Service, recorder: Recorder, path: str, earlier: bool
+) -> None:
+    """Even if it also says that it is a row of the earlier service."""
+    other = service.upload(recorder, b"another").json()["stored_path"]
+    first = service.upload(recorder, b"first").json()
+    with service.connect() as connection:
+        connection.execute(
+            "UPDATE audio_chunks SET file_path = %s WHERE chunk_id = %s",
+            [path.format(id=first["chunk_id"], other=other), first["chunk_id"]],
+        )
+        if earlier:
+            connection.execute(
+                "UPDATE audio_chunks SET sha256 = NULL WHERE chunk_id = %s", [first["chunk_id"]]
+            )
+    (service.storage / first["stored_path"]).unlink()
+    again = service.upload(recorder, b"first")
+    assert again.status_code == 200
+    assert again.json()["stored_path"] == first["stored_path"]
+    assert (service.storage / first["stored_path"]).read_bytes() == b"first"
+    assert (service.storage / other).read_bytes() == b"another"
+
+
 @pytest.mark.parametrize("age", [timedelta(hours=1), timedelta(days=60)], ids=["new", "old"])
 def test_folders_may_be_removed_at_any_time(service: Service, age: timedelta) -> None:
     """Retention takes away what is empty, and recorders bring what they have kept for long."""

@@ -408,6 +408,18 @@ def test_it_waits_for_a_prune(emptied: Service, recorder: Recorder, folder: Path
     assert (told["chunks"], told["missing"]) == (0, 0)
 
 
+def test_a_row_that_leads_elsewhere_costs_no_recording(
+    emptied: Service, recorder: Recorder, folder: Path
+) -> None:
+    _upload(emptied, recorder, b"1", b"2")
+    own, other = (row["file_path"] for row in emptied.rows(recorder))
+    for number, path in enumerate((other, "../outside")):
+        change(emptied, recorder, number, file_path=path)
+    told = make_backup(emptied, folder)
+    assert (told["chunks"], told["files"], told["missing"]) == (2, 2, 0)
+    assert all((folder / "storage" / path).exists() for path in (own, other))
+
+
 def test_an_unmounted_disk_is_not_written_to(
     emptied: Service, recorder: Recorder, tmp_path: Path
 ) -> None:

@@ -345,31 +345,41 @@ def test_only_one_runs_at_a_time(emptied: Service) -> None:
     assert emptied.rows(recorder) == emptied.files(recorder) == []
 
 
+def test_rows_that_lead_elsewhere_cost_no_other_file(emptied: Service) -> None:
+    """One leads to another chunk's, spelled as if it were the row's own."""
+    recorder = emptied.recorder()
+    files = [_store(emptied, recorder, b"%d" % number) for number in range(3)]
+    kept = _store(emptied, recorder, b"kept", created_at=datetime.now(UTC))
+    own = [str(file.relative_to(emptied.storage)) for file in files]
+    other = str(kept.relative_to(emptied.storage))
+    (emptied.folder / "outside").write_bytes(b"not ours")
+    chunk_id = own[1].rpartition("_")[2].removesuffix(".ogg")
+    odd = ["audio/../../outside", f"audio/{chunk_id}/../../{other}", f"{own[2]}/below-a-file"]
+    with emptied.connect() as connection:
+        for path, elsewhere in zip(own, odd, strict=True):
+            connection.execute(
+                "UPDATE audio_chunks SET file_path = %s WHERE file_path = %s", [elsewhere, path]
+            )
+    assert _prune(emptied, "--older-than", "30d").returncode == 0
+    assert not any(file.exists() for file in files)
+    assert kept.read_bytes() == b"kept"
+    assert (emptied.folder / "outside").read_bytes() == b"not ours"
+    assert [row["file_path"] for row in emptied.rows(recorder)] == [other]
+
+
 def test_a_file_that_cannot_be_removed_stops_nothing_else(emptied: Service) -> None:
     recorder = emptied.recorder()
-    files = [_store(emptied, recorder, b"%d" % number) for number in range(4)]
-    paths = [str(file.relative_to(emptied.storage)) for file in files]
-    odd = {paths[0]: "audio/../../outside", paths[1]: "audio", paths[2]: f"{paths[3]}/below-a-file"}
-    (emptied.folder / "outside").write_bytes(b"not ours")
-    with emptied.connect() as connection:
-        for path, other in odd.items():
-            connection.execute(
-                "UPDATE audio_chunks SET sha256 = NULL, file_path = %s WHERE file_path = %s",
-                [other, path],
-            )
+    _store(emptied, recorder, sha256=None, file_path="audio/proc/status")  # of an earlier service
+    (emptied.storage / "audio/proc").symlink_to("/proc/self")
     for data in (b"first", b"second"):
         another = _store(emptied, recorder, data)
         result = _prune(emptied, "--older-than", "30d")
         assert result.returncode == 1
         assert not another.exists()
-        assert '"not removed: audio/../../outside: ' in result.stderr
+        assert '"not removed: audio/proc/status: ' in result.stderr
         assert "1 files could not be removed; the log says which" in result.stderr
         assert "Traceback" not in result.stderr
-        [row] = emptied.rows(recorder)
-        assert (row["status"], row["file_path"]) == ("PRUNED", "audio/../../outside")
-    assert (emptied.folder / "outside").read_bytes() == b"not ours"
-    assert not files[3].exists()
-    assert files[0].exists()  # which fsck will find
+        assert [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"]
 
 
 def test_a_file_that_another_row_names_stays(emptied: Service) -> None:

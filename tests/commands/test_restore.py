@@ -14,7 +14,6 @@ import pytest
 from support.backups import (
     all_rows,
     assert_whole,
-    change,
     ingest,
     ingest_process,
     kill_at,
@@ -272,7 +271,8 @@ def test_a_backup_with_missing_files_is_restored_as_it_was(
     told = make_backup(emptied, backup.parent, "--keep", "1", "--full", status=0)
     assert told["missing"] == 0  # the backups have it still: and so it can be put back
     assert (backup.parent / "storage" / lost).exists()
-    change(emptied, recorder, 1, file_path="../outside")
+    new = emptied.upload(recorder, b"new").json()["stored_path"]
+    (emptied.storage / new).unlink()
     told = make_backup(emptied, backup.parent, status=1)
     result = ingest(fresh, "restore", told["path"])
     assert result.returncode == 0

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -160,7 +159,7 @@ def test_what_fsck_moves_goes_to_durable_folders(tmp_path: Path) -> None:
         aside = files.set_aside("audio/a/b.ogg", grace=-1)
         (tmp_path / "audio/a").rmdir()
         (tmp_path / "audio").rmdir()
-        row = ChunkFile(uuid4(), "audio/a/b.ogg", 1, sha256(b"1").digest(), "ERROR", "missing")
+        row = _earlier_row("audio/a/b.ogg")
         assert files.put_back(row) == aside
     finally:
         sys.setprofile(None)
@@ -169,6 +168,11 @@ def test_what_fsck_moves_goes_to_durable_folders(tmp_path: Path) -> None:
     into = [".", ".lost+found", run, f"{run}/audio"]
     assert steps == [*into, "rename", ".", "audio", "link", "audio/a", "unlink"]
     assert (tmp_path / "audio/a/b.ogg").read_bytes() == b"1"
+
+
+def _earlier_row(path: str) -> ChunkFile:
+    ids = (uuid4(), uuid4(), uuid4())
+    return ChunkFile(*ids, datetime.now(UTC), path, 1, None, "ERROR", datetime.now(UTC))
 
 
 def test_the_folders_it_remembers_are_bounded(tmp_path: Path) -> None:

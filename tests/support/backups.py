@@ -141,7 +141,8 @@ seen = 0
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "subprocess.Popen", "shutil.copyfile"}
 def listen(event, arguments):
     global seen
-    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
+    named = event == "open" and not isinstance(arguments[0], int)
+    writes = named and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
     if (event in CHANGES or writes) and text in str(arguments[0]):
         seen += 1
         if seen == number:

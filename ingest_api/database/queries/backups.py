@@ -6,8 +6,8 @@ from psycopg.rows import class_row
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalars, statement
-from ingest_api.models.backups import ListedFile, Relation
-from ingest_api.models.chunks import ChunkStatus
+from ingest_api.models.backups import Relation
+from ingest_api.models.chunks import ChunkFile, ChunkStatus
 
 
 def export_snapshot(connection: Connection) -> str:
@@ -15,14 +15,14 @@ def export_snapshot(connection: Connection) -> str:
     return scalars(connection, str, "backups/export_snapshot")[0]
 
 
-def stream_listed_files(connection: Connection) -> Iterator[ListedFile]:
-    """Yield one for each row, its path as the row spells it; only within a transaction.
+def stream_chunk_files(connection: Connection) -> Iterator[ChunkFile]:
+    """Yield one for each row; only within a transaction.
 
     The cursor is the server's, so that memory does not grow with the number of rows.
     """
-    with connection.cursor("listed_files", row_factory=class_row(ListedFile)) as cursor:
+    with connection.cursor("chunk_files", row_factory=class_row(ChunkFile)) as cursor:
         cursor.itersize = 5000
-        yield from cursor.execute(statement("backups/stream_listed_files"))
+        yield from cursor.execute(statement("backups/stream_chunk_files"))
 
 
 def get_database_size(connection: Connection) -> int:

@@ -33,6 +33,12 @@ def mark_file_missing(connection: Connection, chunk_id: UUID) -> bool:
     return run(connection, "files/mark_file_missing", chunk_id=chunk_id) > 0
 
 
+def correct_path(connection: Connection, row: ChunkFile, file_path: str) -> bool:
+    """Return whether the row got the path, which it does not if it has changed meanwhile."""
+    values = {"chunk_id": row.chunk_id, "foreign_path": row.file_path, "file_path": file_path}
+    return run(connection, "files/correct_path", **values) > 0
+
+
 def restore_chunk(
     connection: Connection, chunk_id: UUID, *, waiting_status: ChunkStatus
 ) -> str | None:

@@ -1,8 +1,4 @@
-"""Reads stored files: their paths, status and content.
-
-A path is the column `file_path`: relative to the root, as this service writes it, or spelled
-differently in rows of the earlier service. ValueError for a path that leads out of the root.
-"""
+"""Reads stored files: their paths, status and content."""
 
 import errno
 import hashlib
@@ -15,7 +11,13 @@ from ingest_api.errors import StorageUnavailable
 from ingest_api.storage.base import Content, FileStatus, StoredFile
 from ingest_api.storage.disk.errors import disk_errors
 from ingest_api.storage.disk.temporary import version_of
-from ingest_api.storage.layout import RECORDINGS
+from ingest_api.storage.layout import (
+    RECORDINGS,
+    FileRow,
+    StoredPath,
+    is_foreign,
+    path_of,
+)
 
 NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -27,35 +29,43 @@ class DiskFiles:
         self.root = Path(os.path.normpath(root))
         self.unreadable: dict[str, str] = {}  # paths that `list` could not read, and why
 
-    def canonical(self, path: str) -> str:
-        """Return a path in this service's spelling."""
+    def path_of(self, row: FileRow) -> StoredPath:
+        """Return where a row's file is, or belongs."""
+        return path_of(row, str(self.root))
+
+    def is_foreign(self, row: FileRow) -> bool:
+        """Return whether a row's path leads elsewhere than to its own file."""
+        return is_foreign(row, str(self.root))
+
+    def canonical(self, path: str) -> StoredPath:
+        """Return a path that is no row's, such as a backup's, in this service's spelling.
+        ValueError for one that leads out of the root."""
         full = os.path.normpath(f"{self.root}/{path}" if path[:1] != "/" else path)
         if not full.startswith(f"{self.root}/") or "\0" in full:
             raise ValueError(f"{path} is not below {self.root}")
-        return full.removeprefix(f"{self.root}/")
+        return StoredPath(full.removeprefix(f"{self.root}/"))
 
-    def spellings(self, path: str) -> tuple[str, ...]:
-        """Return every spelling of a canonical path that a row may have."""
+    def spellings(self, path: StoredPath) -> tuple[str, ...]:
+        """Return every spelling of a path that a row may have."""
         return path, f"./{path}", f"{self.root}/{path}"
 
     @disk_errors()
-    def status(self, path: str) -> FileStatus | None:
-        """Return the status of a file, or None when there is none. ValueError; StorageUnavailable
-        when the disk fails."""
+    def status(self, path: StoredPath) -> FileStatus | None:
+        """Return the status of a file, or None when there is none. StorageUnavailable when the disk
+        fails."""
         try:
-            status = self.locate(path).stat()
+            status = (self.root / path).stat()
         except OSError as error:
             if error.errno in NO_SUCH_FILE:
                 return None
             raise
         return _status(status) if stat.S_ISREG(status.st_mode) else None
 
-    def open(self, path: str) -> Content:
-        """Open a file. FileNotFoundError, ValueError; StorageUnavailable also when the folder of
+    def open(self, path: StoredPath) -> Content:
+        """Open a file. FileNotFoundError; StorageUnavailable also when the folder of
         all recordings is missing: an unmounted disk has lost nothing."""
-        canonical = self.canonical(path)
         try:
-            file = open(self.root / canonical, "rb", opener=_open_at_once)  # noqa: SIM115
+            file = open(self.root / path, "rb", opener=_open_at_once)  # noqa: SIM115
         except OSError as error:
             there = (self.root / RECORDINGS).is_dir()
             if there and error.errno in NO_SUCH_FILE | {errno.EISDIR, errno.ENXIO}:
@@ -65,11 +75,11 @@ class DiskFiles:
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise FileNotFoundError(f"Not a regular file: {path}")
-        return Content(canonical, file, _status(status))
+        return Content(path, file, _status(status))
 
-    def sha256(self, path: str) -> bytes:
-        """Return the SHA-256 of a file's content. ValueError, OSError."""
-        with self.locate(path).open("rb") as file:
+    def sha256(self, path: StoredPath) -> bytes:
+        """Return the SHA-256 of a file's content. OSError."""
+        with (self.root / path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
@@ -86,10 +96,6 @@ class DiskFiles:
                     waiting.extend(reversed(self._entries(path)))
             elif path > after and not entry.is_symlink():
                 yield from self._listed(path, entry)
-
-    def locate(self, path: str) -> Path:
-        """Return the full path of a file. ValueError."""
-        return self.root / self.canonical(path)
 
     def _entries(self, folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
         """Return a folder's entries and their paths, in the order of the paths below them."""
@@ -113,7 +119,7 @@ class DiskFiles:
         except OSError as error:
             self.unreadable[path] = error.strerror or str(error)
         else:
-            yield StoredFile(path, status.st_size, status.st_mtime)
+            yield StoredFile(StoredPath(path), status.st_size, status.st_mtime)
 
 
 def _sort_key(entry: os.DirEntry[str]) -> str:

@@ -16,7 +16,7 @@ from ingest_api.storage.disk.errors import disk_errors
 from ingest_api.storage.disk.folders import FOLDER_MODE, sync_path
 from ingest_api.storage.disk.temporary import TemporaryFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
-from ingest_api.storage.layout import INCOMING, RECORDINGS
+from ingest_api.storage.layout import INCOMING, RECORDINGS, StoredPath
 
 _RACES = 10
 """How often retention may remove a folder that an upload has created but not filled yet."""
@@ -53,14 +53,14 @@ class DiskStorage(DiskUpkeep):
             file.discard()
 
     @disk_errors()
-    def store(self, spool: TemporaryFile, path: str, recorded_at: datetime) -> str:
+    def store(self, spool: TemporaryFile, path: StoredPath, recorded_at: datetime) -> str:
         """Give a received file its final name, durably, and return its version.
 
         The order is the promise: the bytes, the name, the folders above, then the folder it is in.
         Syncing a file does not sync its entry (fsync(2)).
         """
         spool.sync()
-        final = self.locate(path)
+        final = self.root / path
         for _ in range(_RACES):
             try:
                 self._name(spool, final, recorded_at)
@@ -70,7 +70,7 @@ class DiskStorage(DiskUpkeep):
         self._name(spool, final, recorded_at)
         return spool.version
 
-    def url(self, path: str, seconds: int) -> str | None:
+    def url(self, path: StoredPath, seconds: int) -> str | None:
         """Return None: the service, or nginx beside it, serves the files of a disk."""
         return None
 

@@ -21,7 +21,7 @@ from ingest_api.storage.disk.folders import (
     remove_empty_folders,
     sync_path,
 )
-from ingest_api.storage.layout import INCOMING, LOST_AND_FOUND, RECORDINGS
+from ingest_api.storage.layout import INCOMING, LOST_AND_FOUND, RECORDINGS, StoredPath
 
 
 class DiskUpkeep(DiskFiles):
@@ -58,12 +58,12 @@ class DiskUpkeep(DiskFiles):
         yield from self.list(INCOMING)
 
     @disk_errors()
-    def remove_temporary_file(self, path: str) -> None:
+    def remove_temporary_file(self, path: StoredPath) -> None:
         """Remove a file that no upload is writing any more."""
         (self.root / path).unlink(missing_ok=True)
 
     @disk_errors()
-    def set_aside(self, path: str, *, grace: float) -> str | None:
+    def set_aside(self, path: StoredPath, *, grace: float) -> StoredPath | None:
         """Move a file into .lost+found and return its path there; None when it was written in the
         last `grace` seconds, or is gone.
 
@@ -78,42 +78,42 @@ class DiskUpkeep(DiskFiles):
             return None
         if time() - target.lstat().st_mtime <= grace and self._move_back(target, source):
             return None
-        return f"{self._aside}/{path}"
+        return StoredPath(f"{self._aside}/{path}")
 
     @disk_errors()
-    def put_back(self, row: ChunkFile) -> str | None:
+    def put_back(self, row: ChunkFile) -> StoredPath | None:
         """Move a row's file from .lost+found back to its place; return where it was, or None."""
-        path = self.canonical(row.file_path)
+        path = self.path_of(row)
         for run in sorted((self.root / LOST_AND_FOUND).glob("*")):
             found = run / path
             if found.is_file() and found.stat().st_size == row.file_size_bytes:
-                name = str(found.relative_to(self.root))
+                name = StoredPath(str(found.relative_to(self.root)))
                 good = row.sha256 in {None, self.sha256(name)}
                 if good and self._move_back(found, self.root / path):
                     return name
         return None
 
-    def remove(self, recordings: Mapping[str, datetime]) -> dict[str, str]:
+    def remove(self, recordings: Mapping[StoredPath, datetime]) -> dict[StoredPath, str]:
         """Remove files, given by path and time of recording; return the paths that failed, and why.
 
         Also removes emptied folders that no process remembers (REMOVED_AGE). A missing file, or a
         path that is no file, is no failure. The last folder is synced, and with it, on a journaling
         file system, everything done before.
         """
-        failures: dict[str, str] = {}
+        failures: dict[StoredPath, str] = {}
         folder = self.root
         for path, recorded_at in recordings.items():
             try:
                 folder = self._remove(path, recorded_at)
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 failures[path] = str(error)
         with disk_errors():
             sync_path(folder if folder.is_dir() else self.root)
         return failures
 
-    def _remove(self, path: str, recorded_at: datetime) -> Path:
+    def _remove(self, path: StoredPath, recorded_at: datetime) -> Path:
         """Remove a file, and folders left empty; return the folder that remains."""
-        file = self.locate(path)
+        file = self.root / path
         try:
             file.unlink()
         except OSError as error:

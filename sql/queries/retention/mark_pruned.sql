@@ -15,4 +15,5 @@ WHERE chunk_id IN (
     LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING chunk_id, file_path, file_size_bytes, start_ts, created_at
+RETURNING
+    chunk_id, point_id, register_id, start_ts, file_path, file_size_bytes, sha256, created_at
