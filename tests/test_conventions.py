@@ -83,6 +83,35 @@ def test_every_query_fits_the_schema(path: Path, read_only_url: str) -> None:
         connection.execute(_explain(path))
 
 
+SQL_TEXTS = [
+    path
+    for pattern in ("sql/**/*.sql", "sql/*.md", "deploy/*.md", "ingest_api/**/*.md", "examples/**/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file() and path.suffix in {".sql", ".md", ".py"}
+]
+
+
+def _subqueries(text: str) -> list[str]:
+    """Return what stands between the parentheses after each IN and USING."""
+    found = []
+    for match in re.finditer(r"\b(?:IN|USING)\s*\(", text):
+        depth = end = 0
+        for end, character in enumerate(text[match.end() - 1 :], match.end()):
+            depth += {"(": 1, ")": -1}.get(character, 0)
+            if not depth:
+                break
+        found.append(text[match.end() : end - 1])
+    return found
+
+
+@pytest.mark.parametrize("path", SQL_TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_limited_subquery_is_joined(path: Path) -> None:
+    """A plan may run it once per row, and so choose and lock other rows each time. An array is
+    made once: `= ANY(ARRAY(SELECT ... LIMIT ...))`."""
+    for text in _subqueries(path.read_text()):
+        assert not re.search(r"\bSELECT\b.*\b(LIMIT|SKIP LOCKED)\b", text, re.DOTALL), text
+
+
 FREQUENT = [
     path
     for path in QUERIES

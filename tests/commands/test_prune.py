@@ -21,7 +21,9 @@ from support.processes import eventually, read_terminal
 from support.recorder import SPEECH, Recorder
 from support.service import Service, clean_environ
 
+from ingest_api.database import queries
 from ingest_api.database.pool import connect
+from ingest_api.models.retention import Selection
 from ingest_api.settings import Settings
 from ingest_api.usecases import retention
 
@@ -166,6 +168,22 @@ def test_each_batch_is_a_line_in_the_log(emptied: Service) -> None:
         ("pruned", 1, 1),
     ]
     assert result.stdout.startswith("removed 5 chunks (0.0 MB) in ")
+
+
+def test_a_batch_holds_whatever_the_plan_is(emptied: Service) -> None:
+    """PostgreSQL may join the batch to the table by a nested loop, and choose it again per row."""
+    recorder = emptied.recorder()
+    for number in range(6):
+        _store(emptied, recorder, b"%d" % number)
+    selection = Selection(("DONE",), None, None, None, None)
+    with emptied.connect() as connection:
+        for name in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "indexscan"):
+            connection.execute(f"SET enable_{name} = off")
+        connection.execute("SET enable_bitmapscan = off")
+        marked = queries.retention.mark_pruned(
+            connection, selection, status="DONE", received_from=None, batch=2
+        )
+    assert len(marked) == 2
 
 
 def test_the_rate_is_a_limit(emptied: Service) -> None:

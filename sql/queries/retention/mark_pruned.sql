@@ -1,7 +1,7 @@
 -- Take the oldest of a selection out of everybody's hands, before their files are removed.
 UPDATE audio_chunks
 SET status = 'PRUNED', lease_expires_at = NULL
-WHERE chunk_id IN (
+WHERE chunk_id = ANY(ARRAY(
     SELECT chunk_id
     FROM audio_chunks
     WHERE status = %(status)s
@@ -14,6 +14,6 @@ WHERE chunk_id IN (
     ORDER BY created_at
     LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING
     chunk_id, point_id, register_id, start_ts, file_path, file_size_bytes, sha256, created_at
