@@ -8,6 +8,7 @@ from flask import g, request
 from ingest_api.components import components
 from ingest_api.database import queries
 from ingest_api.errors import (
+    DefaultAdminToken,
     DeviceDisabled,
     EmptyToken,
     IngestError,
@@ -19,7 +20,9 @@ from ingest_api.errors import (
     MissingToken,
 )
 from ingest_api.models.devices import Device
+from ingest_api.settings import DEFAULT_ADMIN_TOKEN
 from ingest_api.tokens import hash_token
+from ingest_api.web.nginx import is_from_this_machine
 
 
 def authenticate_device() -> Device:
@@ -36,8 +39,12 @@ def authenticate_device() -> Device:
 
 
 def require_admin() -> None:
-    """Refuse a request without ADMIN_TOKEN; for `before_request`."""
-    _require(components().settings.admin_token, InvalidAdminToken)
+    """Refuse a request without ADMIN_TOKEN; for `before_request`. The published default opens
+    nothing to others, also when a proxy on this machine passes their requests on."""
+    token = components().settings.admin_token
+    _require(token, InvalidAdminToken)
+    if token == DEFAULT_ADMIN_TOKEN and request.method != "OPTIONS" and not is_from_this_machine():
+        raise DefaultAdminToken
 
 
 def require_internal() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from flask import Flask, Response, request
 
 from ingest_api.server.patient_socket import connection_of
+from ingest_api.settings import is_loopback
 
 # Locations in the configuration of the proxy, for X-Accel-Redirect.
 _RECORDINGS = "/_recordings/"
@@ -27,6 +28,28 @@ _CONDITIONS = {
     *("Range", "If-Range", "If-Match", "If-None-Match"),
     *("If-Modified-Since", "If-Unmodified-Since"),
 }
+
+# What proxies add to a request that they pass on.
+_TRACES = (
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+    "Via",
+)
+
+
+def is_from_this_machine() -> bool:
+    """Return whether the client is a program of this machine, and no proxy that serves others.
+
+    nginx, unless told otherwise, adds no header but speaks HTTP/1.0. A TCP proxy leaves no trace.
+    """
+    if any(name in request.headers for name in _TRACES):
+        return False
+    return request.environ["SERVER_PROTOCOL"] != "HTTP/1.0" and is_loopback(
+        request.remote_addr or ""
+    )
 
 
 def client_address() -> str | None:
