@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -304,3 +304,15 @@ def test_pipelined_uploads_are_answered_in_order(patient: Service) -> None:
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 200") == len(patient.rows(recorder)) == 5
+
+
+def test_a_head_has_ten_seconds_whatever_arrives(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=0.2) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        started, status = time.monotonic(), None
+        while status is None and time.monotonic() - started < 30:
+            connection.sendall(b"x")
+            with suppress(TimeoutError):
+                status = read_status(connection)
+    assert status == 408
+    assert time.monotonic() - started < 20
