@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest_api.components import EXTENSION
 from ingest_api.errors import OperatorError
 from ingest_api.logs import logging_config
+from ingest_api.server.standard_error import replace_standard_error
 from ingest_api.server.startup import prepare_to_serve
 from ingest_api.settings import Settings, SettingsError
 
@@ -61,6 +62,8 @@ worker_tmp_dir = memory if os.access(memory, os.W_OK) else None
 # A socket for commands to the master. Nothing here needs it.
 control_socket_disable = True
 
+# Before the log is set up, in the master too: a reader that stalls must not stop its heartbeats.
+replace_standard_error()
 logconfig_dict = logging_config(settings)
 loglevel = settings.log_level.lower()
 logger_class = "ingest_api.server.gthread.Log"
