@@ -60,6 +60,9 @@ ALTER TABLE audio_chunks
     ADD CONSTRAINT audio_chunks_status
     CHECK ((sha256 IS NULL)
     OR (status IN ('UPLOADED', 'QUEUED', 'PROCESSING', 'DONE', 'ERROR', 'PRUNED'))) NOT VALID;
+ALTER TABLE audio_chunks
+    ADD CONSTRAINT ck_audio_chunks_processing_started_at
+    CHECK ((processing_started_at >= '2000-01-01 00:00:00+00'::timestamptz) AND (processing_started_at < '3000-01-01 00:00:00+00'::timestamptz)) NOT VALID;
 ALTER TABLE audio_chunks ADD CONSTRAINT audio_chunks_pkey PRIMARY KEY (chunk_id);
 ALTER TABLE audio_chunks
     ADD CONSTRAINT audio_chunks_device_id_fkey
@@ -98,7 +101,7 @@ ALTER TABLE schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY 
 
 CREATE FUNCTION keep_attempts() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO '$user', 'public'
+    SET search_path TO 'pg_catalog', 'public', 'pg_temp'
     AS $$
 BEGIN
     RAISE check_violation USING MESSAGE = 'attempts is counted by the database: it is the fence';
@@ -106,7 +109,7 @@ END $$;
 
 CREATE FUNCTION move_chunk() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO '$user', 'public'
+    SET search_path TO 'pg_catalog', 'public', 'pg_temp'
     AS $$
 DECLARE
     loses_file boolean := false;

@@ -28,6 +28,7 @@ def check_database(reading: Reading) -> Iterator[Finding]:
             yield from _check_answer(connection)
             yield from _granted("PostgreSQL", partial(_check_server, connection, reading))
             yield from _granted("database schema", partial(_check_schema, connection))
+            yield from _granted("database grants", partial(_check_grants, connection))
             yield from _granted("database indexes", partial(_check_indexes, connection))
     except TransactionPooling as error:
         yield fail("database", error.message, error.advice)
@@ -78,6 +79,17 @@ def _check_schema(connection: Connection) -> Iterator[Finding]:
         yield fail("database schema", error.message, error.advice)
     else:
         yield ok("database schema", "matches this version")
+
+
+def _check_grants(connection: Connection) -> Iterator[Finding]:
+    wide = queries.server.list_wide_grants(connection)
+    for grant in wide:
+        message = f"{grant.role} may {grant.privilege} {grant.table_name}: more than workers need"
+        revoke = f"REVOKE {grant.privilege} ON {grant.table_name} FROM {grant.role}"
+        cure = f"{revoke}; then grant what deploy/README.md says under Workers"
+        yield warn("database grants", message, cure)
+    if not wide:
+        yield ok("database grants", "give other roles no more than workers need")
 
 
 def _check_indexes(connection: Connection) -> Iterator[Finding]:

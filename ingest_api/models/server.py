@@ -33,3 +33,12 @@ class Session:
     role_connection_limit: int
     database_connection_limit: int
     in_recovery: bool  # a standby, which cannot be written
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a role may do to a whole table."""
+
+    role: str
+    privilege: str
+    table_name: str

@@ -548,6 +548,15 @@ def test_an_invalid_index_is_told_and_the_advice_mends_it(
     doctor.report(database_url).assert_finds("database indexes", "ok", "valid")
 
 
+def test_a_worker_that_may_do_more_than_it_needs_is_told(doctor: Doctor, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE wide; GRANT SELECT, UPDATE ON audio_chunks TO wide")
+        connection.execute("CREATE ROLE narrow; GRANT UPDATE (status) ON audio_chunks TO narrow")
+    report = doctor(DATABASE_URL=database_url)
+    revoke = "REVOKE UPDATE ON audio_chunks FROM wide"
+    report.assert_finds("database grants", "warn", "wide may UPDATE audio_chunks", revoke)
+
+
 def test_a_superuser_is_told(doctor: Doctor, database_url: str) -> None:
     report = doctor.report(database_url)
     report.assert_finds("database role", "warn", "ingest is a superuser", "ordinary role")

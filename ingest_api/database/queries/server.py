@@ -4,7 +4,7 @@ from datetime import datetime
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalars
-from ingest_api.models.server import AppliedMigration, ServerSetting, Session
+from ingest_api.models.server import AppliedMigration, Grant, ServerSetting, Session
 
 
 def create_schema_migrations(connection: Connection) -> None:
@@ -30,6 +30,10 @@ def list_lock_holders(connection: Connection) -> list[str]:
 def list_blockers(connection: Connection, pid: int) -> list[str]:
     """Return the sessions that the session of the server process `pid` waits for."""
     return scalars(connection, str, "server/list_blockers", pid=pid)
+
+
+def list_wide_grants(connection: Connection) -> list[Grant]:
+    return rows(connection, Grant, "server/list_wide_grants")
 
 
 def list_applied_migrations(connection: Connection) -> list[AppliedMigration]:
