@@ -107,6 +107,18 @@ BEGIN
     RAISE check_violation USING MESSAGE = 'attempts is counted by the database: it is the fence';
 END $$;
 
+CREATE FUNCTION may_prune() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF NOT has_table_privilege(TG_RELID, 'DELETE') THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'only retention marks a chunk as PRUNED: it needs DELETE on the table';
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION move_chunk() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'public', 'pg_temp'
@@ -192,6 +204,10 @@ END $$;
 CREATE TRIGGER keep_attempts BEFORE UPDATE OF attempts ON audio_chunks
     FOR EACH ROW WHEN (old.attempts IS DISTINCT FROM new.attempts)
     EXECUTE FUNCTION keep_attempts();
+
+CREATE TRIGGER may_prune BEFORE UPDATE OF status ON audio_chunks
+    FOR EACH ROW WHEN ((new.status = 'PRUNED') AND (old.status <> 'PRUNED'))
+    EXECUTE FUNCTION may_prune();
 
 CREATE TRIGGER move_chunk BEFORE UPDATE OF status ON audio_chunks
     FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)

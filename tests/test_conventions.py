@@ -83,9 +83,10 @@ def test_every_query_fits_the_schema(path: Path, read_only_url: str) -> None:
         connection.execute(_explain(path))
 
 
+PLACES = ("sql/**/*", "deploy/*.md", "ingest_api/**/*.md", "scripts/example_worker/*")
 SQL_TEXTS = [
     path
-    for pattern in ("sql/**/*", "deploy/*.md", "ingest_api/**/*.md", "scripts/example_worker/*")
+    for pattern in PLACES
     for path in sorted(ROOT.glob(pattern))
     if path.is_file() and path.suffix in {".sql", ".md", ".py"}
 ]
@@ -95,12 +96,11 @@ def _subqueries(text: str) -> list[str]:
     """Return what stands between the parentheses after each IN and USING."""
     found = []
     for match in re.finditer(r"\b(?:IN|USING)\s*\(", text):
-        depth = end = 0
-        for end, character in enumerate(text[match.end() - 1 :], match.end()):
-            depth += {"(": 1, ")": -1}.get(character, 0)
-            if not depth:
-                break
-        found.append(text[match.end() : end - 1])
+        end, depth = match.end(), 1
+        while depth and end < len(text):
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        found.append(text[match.end() : end])
     return found
 
 

@@ -552,7 +552,7 @@ def test_a_worker_that_may_do_more_than_it_needs_is_told(doctor: Doctor, databas
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("CREATE ROLE wide; GRANT SELECT, UPDATE ON audio_chunks TO wide")
         connection.execute("CREATE ROLE narrow; GRANT UPDATE (status) ON audio_chunks TO narrow")
-    report = doctor(DATABASE_URL=database_url)
+    report = doctor.report(database_url)
     revoke = "REVOKE UPDATE ON audio_chunks FROM wide"
     report.assert_finds("database grants", "warn", "wide may UPDATE audio_chunks", revoke)
 
