@@ -12,5 +12,10 @@ WHERE pg_class.oid IN (
     )
     AND acl.privilege_type <> 'SELECT'
     AND acl.grantee <> pg_class.relowner
-    AND (acl.grantee = 0 OR NOT (pg_roles.rolsuper OR pg_has_role(acl.grantee, 'USAGE')))
+    AND acl.grantee <> current_user::regrole
+    AND pg_roles.rolsuper IS NOT TRUE
+    AND NOT EXISTS (  -- not pg_has_role: a superuser has every role
+        SELECT FROM pg_auth_members
+        WHERE roleid = acl.grantee AND member = current_user::regrole
+    )
 ORDER BY role, table_name, privilege
