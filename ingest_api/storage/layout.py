@@ -9,6 +9,7 @@ from uuid import UUID
 RECORDINGS = "audio"
 INCOMING = ".incoming"
 LOST_AND_FOUND = ".lost+found"
+LOCK = ".lock"
 
 StoredPath = NewType("StoredPath", str)
 """A canonical path below a store's root, at which the file of one certain chunk is. Made from rows

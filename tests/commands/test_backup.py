@@ -371,10 +371,10 @@ def _go_on(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, told
 
 
-def _is_waited_for(folder: Path) -> bool:
+def _is_waited_for(file: Path) -> bool:
     """Whether somebody waits for the lock on it."""
     locks = Path("/proc/locks").read_text().splitlines()
-    return any("->" in lock and f":{folder.stat().st_ino} " in lock for lock in locks)
+    return any("->" in lock and f":{file.stat().st_ino} " in lock for lock in locks)
 
 
 def test_no_file_goes_while_a_backup_is_made(
@@ -401,7 +401,7 @@ def test_it_waits_for_a_prune(emptied: Service, recorder: Recorder, folder: Path
         eventually(lambda: {row["status"] for row in emptied.rows(recorder)} == {"PRUNED"}, 30)
         with ThreadPoolExecutor(1) as thread:
             made = thread.submit(make_backup, emptied, folder)
-            eventually(lambda: _is_waited_for(emptied.storage), 30)
+            eventually(lambda: _is_waited_for(emptied.storage / ".lock"), 30)
             _go_on(process)
         told = made.result()
     assert "waiting for prune or fsck --repair" in told["stderr"]

@@ -1,9 +1,11 @@
 """`flask ingest prune`: what is removed, what never, and that a row never promises a lost file."""
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -398,6 +400,19 @@ def test_a_file_that_cannot_be_removed_stops_nothing_else(emptied: Service) -> N
         assert "1 files could not be removed; the log says which" in result.stderr
         assert "Traceback" not in result.stderr
         assert [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"]
+
+
+def test_who_locks_the_folder_stops_nobody(emptied: Service) -> None:
+    """A worker can open the folder, but not what is locked."""
+    file = _store(emptied, emptied.recorder())
+    descriptor = os.open(emptied.storage, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert _prune(emptied, "--older-than", "30d").returncode == 0
+    finally:
+        os.close(descriptor)
+    assert not file.exists()
+    assert stat.filemode((emptied.storage / ".lock").stat().st_mode) == "-rw-------"
 
 
 def test_a_file_that_another_row_names_stays(emptied: Service) -> None:

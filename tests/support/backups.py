@@ -18,6 +18,7 @@ import psycopg
 from ingest_api.backups.manifest import parse_line, read_lines
 from ingest_api.database import migrations
 from ingest_api.models.backups import ListedFile
+from ingest_api.storage.layout import LOCK
 from support.commands import Result, flask_ingest, flask_ingest_process
 from support.recorder import Recorder
 from support.service import Service, clean_environ
@@ -78,7 +79,8 @@ def listed(backup: Path) -> dict[str, ListedFile]:
 
 def stored(folder: Path) -> set[str]:
     """All the files that are in a folder for backups, or in AUDIO_STORAGE_DIR."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    return {str(path.relative_to(folder)) for path in files} - {LOCK}
 
 
 def assert_whole(folder: Path) -> list[Path]:

@@ -89,7 +89,7 @@ class Service(ServiceProcess):
         """Remove all chunks and devices, and everything in the storage."""
         with self.connect() as connection:
             connection.execute("TRUNCATE audio_chunks, devices, pruned_chunks")
-        for folder in self.storage.iterdir():
+        for folder in filter(Path.is_dir, self.storage.iterdir()):
             shutil.rmtree(folder)
 
     def end_its_connections(self) -> None:

@@ -21,7 +21,7 @@ from ingest_api.storage.disk.folders import (
     remove_empty_folders,
     sync_path,
 )
-from ingest_api.storage.layout import INCOMING, LOST_AND_FOUND, RECORDINGS, StoredPath
+from ingest_api.storage.layout import INCOMING, LOCK, LOST_AND_FOUND, RECORDINGS, StoredPath
 
 
 class DiskUpkeep(DiskFiles):
@@ -37,8 +37,7 @@ class DiskUpkeep(DiskFiles):
         """Hold the lock for removing or moving files, or for relying on them to stay; it ends with
         the process. While another process holds it: StorageUnavailable; or, with `waiting`, call
         that and wait."""
-        with disk_errors():
-            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self._open_lock()
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,6 +109,16 @@ class DiskUpkeep(DiskFiles):
         with disk_errors():
             sync_path(folder if folder.is_dir() else self.root)
         return failures
+
+    @disk_errors()
+    def _open_lock(self) -> int:
+        """Open the file that is locked. It is closed to all but its owner: who can open a file can
+        lock it, and workers can open the folder."""
+        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.root / LOCK, flags, 0o600)
+        if os.geteuid() == 0:  # a command by root must not keep out those by the service's user
+            os.fchown(descriptor, self.root.stat().st_uid, -1)
+        return descriptor
 
     def _remove(self, path: StoredPath, recorded_at: datetime) -> Path:
         """Remove a file, and folders left empty; return the folder that remains."""
