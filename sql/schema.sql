@@ -72,6 +72,8 @@ CREATE INDEX ix_audio_chunks_finished ON audio_chunks (status, created_at)
     WHERE (status IN ('DONE', 'ERROR', 'PRUNED'));
 CREATE INDEX ix_audio_chunks_finished_at ON audio_chunks (finished_at)
     WHERE (finished_at IS NOT NULL);
+CREATE INDEX ix_audio_chunks_lease ON audio_chunks (lease_expires_at)
+    WHERE (lease_expires_at IS NOT NULL);
 CREATE INDEX ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
 CREATE INDEX ix_audio_chunks_processing ON audio_chunks (start_ts) WHERE (status = 'PROCESSING');
 CREATE INDEX ix_audio_chunks_queued ON audio_chunks (start_ts) WHERE (status = 'QUEUED');

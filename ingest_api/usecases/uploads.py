@@ -117,6 +117,8 @@ class Uploads(Generic[SpoolT]):
             raise InvalidToken from None  # the device was deleted meanwhile
         if known is None:
             raise DatabaseUnavailable("The chunk was removed while it was being sent; try again")
+        if known.status == ChunkStatus.PRUNED:
+            raise DatabaseUnavailable("Retention is removing this chunk; try again")
         return inserted is not None, known
 
     def _known(self, connection: Connection, chunk_id: UUID) -> Chunk | None:

@@ -437,17 +437,3 @@ def test_a_claim_waits_for_no_lock(emptied: Service, worker: HttpWorker) -> None
         ).fetchall()
         assert [chunk["chunk_id"] for chunk in worker.claim(10)] == [second]
     assert [chunk["chunk_id"] for chunk in worker.claim(10)] == [first]
-
-
-def test_extending_a_lease_touches_no_index(emptied: Service, worker: HttpWorker) -> None:
-    """Else a queue of long jobs would swell the indexes of a large table."""
-    upload_chunks(emptied, emptied.recorder(), [0])
-    [chunk] = worker.claim()
-    updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables"
-    with emptied.connect() as connection, connection.transaction():
-        connection.execute(
-            "UPDATE audio_chunks SET lease_expires_at = now() WHERE chunk_id = %s",
-            [chunk["chunk_id"]],
-        )
-        counted = connection.execute(f"{updates} WHERE relname = 'audio_chunks'").fetchone()
-    assert counted == (1, 1)

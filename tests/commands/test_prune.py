@@ -299,7 +299,7 @@ def test_a_prune_that_dies_is_finished_by_the_next(
     promised = [emptied.storage / row["file_path"] for row in rows if row["status"] == "DONE"]
     assert all(file.exists() for file in promised)
     assert len(promised) < 10
-    # What is half done is nobody's finding, and an agent that sends it again is not blocked.
+    # What is half done is nobody's finding. An agent that sends it again is not promised it.
     assert (
         flask_ingest(
             emptied.database_url, "fsck", AUDIO_STORAGE_DIR=str(emptied.storage)
@@ -307,7 +307,10 @@ def test_a_prune_that_dies_is_finished_by_the_next(
         == 0
     )
     times = {"start_ts": LONG_AGO.isoformat()}
-    assert emptied.upload(recorder, b"0", **times).status_code == 200
+    marked = {row["chunk_id"] for row in rows if row["status"] == "PRUNED"}
+    answer = emptied.upload(recorder, b"0", **times)
+    blocked = any(str(chunk_id) in files[0].name for chunk_id in marked)
+    assert answer.status_code == (503 if blocked else 200)
     _removed(emptied, "--older-than", "30d")
     left = emptied.rows(recorder)
     assert {emptied.storage / row["file_path"] for row in left} == set(emptied.files(recorder))
@@ -315,18 +318,26 @@ def test_a_prune_that_dies_is_finished_by_the_next(
     assert not set(emptied.files(recorder)) & set(files[1:])
 
 
-def test_an_upload_of_what_is_being_removed_is_answered_and_the_next_is_stored_anew(
-    emptied: Service,
+@pytest.mark.parametrize("place", ["os.remove", "os.rmdir"])  # before and after the file is gone
+def test_an_upload_of_what_is_being_removed_has_to_try_again_and_is_then_stored_anew(
+    emptied: Service, place: str
 ) -> None:
     recorder = emptied.recorder()
     file = _store(emptied, recorder, b"0")
-    with _start_interrupted(emptied, "os.remove", "1", "wait") as process:
-        eventually(lambda: [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"], 20)
+    with _start_interrupted(emptied, place, "1", "wait") as process:
+        eventually(
+            lambda: (
+                [row["status"] for row in emptied.rows(recorder)] == ["PRUNED"]
+                and file.exists() == (place == "os.remove")
+            ),
+            20,
+        )
         answer = emptied.upload(recorder, b"0")
-        assert (answer.status_code, answer.json()["duplicate"]) == (200, True)
+        assert_problem(answer, 503, "database_unavailable")
+        assert "Retention is removing this chunk" in answer.json()["detail"]
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert emptied.rows(recorder) == emptied.files(recorder) == []
+    assert emptied.rows(recorder) == []
     answer = emptied.upload(recorder, b"0")
     assert (answer.status_code, answer.json()["duplicate"]) == (200, False)
     assert file.read_bytes() == b"0"

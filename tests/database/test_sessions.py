@@ -31,11 +31,11 @@ HOSTILE = {
     "row_security": "off",
     "plan_cache_mode": "force_generic_plan",
     "exit_on_error": "on",
-    "statement_timeout": "1",
-    "lock_timeout": "1",
-    "idle_session_timeout": "1",
-    "idle_in_transaction_session_timeout": "1",
-    "transaction_timeout": "1",
+    "statement_timeout": "700",
+    "lock_timeout": "700",
+    "idle_session_timeout": "700",
+    "idle_in_transaction_session_timeout": "700",
+    "transaction_timeout": "700",
 }
 
 

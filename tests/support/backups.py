@@ -144,6 +144,7 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "subprocess.Popen", "shutil.cop
 def listen(event, arguments):
     global seen
     named = event == "open" and not isinstance(arguments[0], int)
+    named = named and not str(arguments[0]).endswith("/.lock")
     writes = named and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
     if (event in CHANGES or writes) and text in str(arguments[0]):
         seen += 1

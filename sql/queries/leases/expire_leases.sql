@@ -11,7 +11,10 @@ SET status = CASE
 WHERE chunk_id = ANY(ARRAY(
     SELECT chunk_id
     FROM audio_chunks
-    WHERE status = 'PROCESSING' AND lease_expires_at < now()
+    -- Of leases alone, and in their order, so that ix_audio_chunks_lease serves it whatever the
+    -- statistics say. Only a chunk that is PROCESSING has a lease: move_chunk clears the others.
+    WHERE lease_expires_at < now()
+    ORDER BY lease_expires_at
     LIMIT 1000
     FOR UPDATE SKIP LOCKED
 ))
