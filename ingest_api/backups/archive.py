@@ -14,7 +14,7 @@ from pathlib import Path
 from ingest_api.backups.manifest import BackupError
 
 RELATIONS = ("audio_chunks", "devices", "pruned_chunks", "schema_migrations")
-FUNCTIONS = ("keep_attempts", "move_chunk")
+FUNCTIONS = ("keep_attempts", "may_prune", "move_chunk")
 _OWNERS_TABLE = "audio_chunks"
 _ON_RELATIONS = {
     *("TABLE", "TABLE DATA", "DEFAULT"),

@@ -95,9 +95,9 @@ def maintenance(
 
 
 def require_known(connection: Connection, point_id: UUID | None, device_id: UUID | None) -> None:
-    """Raise UsageError for an id that no device has: a mistyped id must not look like success."""
-    devices = queries.devices.list_devices(connection)
-    if device_id and all(device.device_id != device_id for device in devices):
+    """Raise UsageError for an id that no device and no chunk has: a mistyped id must not look like
+    success."""
+    if device_id and not queries.devices.is_device_known(connection, device_id):
         raise click.UsageError(f"There is no device {device_id}")
-    if point_id and all(device.point_id != point_id for device in devices):
-        raise click.UsageError(f"No device is at the point {point_id}")
+    if point_id and not queries.devices.is_point_known(connection, point_id):
+        raise click.UsageError(f"No device and no chunk is of the point {point_id}")

@@ -177,7 +177,8 @@ def _remove(
                 removed += done
                 advance(done.chunks)
     except BaseException:
-        click.echo(f"removed {removed.chunks} chunks before it stopped", err=True)
+        told = f"removed {removed.chunks} chunks before it stopped"
+        click.echo(f"{told}; the next run finishes the batch that it was at", err=True)
         raise
     return removed
 

@@ -8,6 +8,7 @@ still about to remove the file.
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
@@ -95,10 +96,12 @@ def prune(
         pass
     seconds = 1 / chunks_per_second if chunks_per_second else 0.0
     for chunks in _left_behind(connection, batch_size):
-        yield _remove(connection, store, chunks, seconds)
+        with _paced(seconds * len(chunks)):
+            yield _remove(connection, store, chunks)
     for chunks in _mark(connection, selection, batch_size):
-        batch = _remove(connection, store, chunks, seconds)
-        yield batch
+        with _paced(seconds * len(chunks)):
+            batch = _remove(connection, store, chunks)
+            yield batch
         if not batch.chunks:
             raise StorageUnavailable("No file can be removed; the log says why")
 
@@ -122,11 +125,16 @@ def _mark(
             yield marked
 
 
-def _remove(
-    connection: Connection, store: Store[Any], chunks: list[PrunedChunk], seconds_each: float
-) -> Batch:
-    """Remove a batch, in no less than `seconds_each` for a chunk."""
+@contextmanager
+def _paced(seconds: float) -> Iterator[None]:
+    """Take no less than this long. A batch is yielded before the wait, so that one that is
+    interrupted there has been counted."""
     started = monotonic()
+    yield
+    sleep(max(0.0, seconds - (monotonic() - started)))
+
+
+def _remove(connection: Connection, store: Store[Any], chunks: list[PrunedChunk]) -> Batch:
     paths = {chunk.chunk_id: store.path_of(chunk) for chunk in chunks}
     promised = _promised_by_others(connection, chunks)
     failures = store.remove(
@@ -143,7 +151,6 @@ def _remove(
     _log.info("pruned", extra=vars(batch))
     for file_path, reason in failures.items():
         _log.error("not removed: %s: %s", file_path, reason)
-    sleep(max(0.0, seconds_each * len(chunks) - (monotonic() - started)))
     return batch
 
 

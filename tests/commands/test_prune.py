@@ -207,7 +207,10 @@ def test_the_rate_is_a_limit(emptied: Service) -> None:
         (["--device", "x"], "'x' is not a UUID"),
         (["--older-than", "1d", "--from", "2026-01-28"], "is not a time with an offset from UTC"),
         (["--device", "00000000-0000-4000-8000-000000000001"], "There is no device"),
-        (["--point", "00000000-0000-4000-8000-000000000001"], "No device is at the point"),
+        (
+            ["--point", "00000000-0000-4000-8000-000000000001"],
+            "No device and no chunk is of the point",
+        ),
         (
             ["--older-than", "0d", "--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"],
             "--from must be before --to",
@@ -489,6 +492,36 @@ def test_it_goes_by_the_clock_that_dated_the_rows(emptied: Service) -> None:
             )
             with pytest.raises(retention.Refused) if refused else nullcontext():
                 retention.received_before(connection, timedelta(days=1), force=False)
+
+
+def test_an_interrupted_run_tells_how_many_are_gone(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    for number in range(10):
+        _store(emptied, recorder, b"%d" % number)
+    command = [*COMMAND, "prune", "--older-than", "30d", "--yes", "--rate", "1"]
+    environ = clean_environ(
+        DATABASE_URL=emptied.database_url, AUDIO_STORAGE_DIR=str(emptied.storage)
+    )
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: not emptied.rows(recorder), 20)
+        process.send_signal(signal.SIGINT)  # it waits, because ten may go in ten seconds
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "removed 10 chunks before it stopped" in told
+
+
+@pytest.mark.parametrize("command", [["prune", "--older-than", "30d"], ["requeue"]], ids=" ".join)
+def test_a_point_whose_device_was_moved_is_known(emptied: Service, command: list[str]) -> None:
+    recorder = emptied.recorder()
+    _store(emptied, recorder, status="ERROR")
+    with emptied.connect() as connection:
+        connection.execute("UPDATE devices SET point_id = gen_random_uuid()")
+    point = ["--point", str(recorder.device.point_id), "--yes"]
+    result = flask_ingest(
+        emptied.database_url, *command, *point, AUDIO_STORAGE_DIR=str(emptied.storage)
+    )
+    assert result.returncode == 0, result.stderr
+    assert ("removed 1 chunks" if "prune" in command else "requeued 1 chunk ") in result.stdout
 
 
 def test_what_an_interrupted_run_has_left_is_told(emptied: Service) -> None:

@@ -419,7 +419,7 @@ def test_ctrl_c_tells_how_far_it_got(emptied: Service, recorder: Recorder) -> No
         ([UNKNOWN, "--error", "x"], "Give either ids or options that select chunks"),
         (["x"], "'x' is not a UUID"),
         (["--device", UNKNOWN], f"There is no device {UNKNOWN}"),
-        (["--point", UNKNOWN], f"No device is at the point {UNKNOWN}"),
+        (["--point", UNKNOWN], f"No device and no chunk is of the point {UNKNOWN}"),
         (["--from", "2026-01-28"], "is not a time with an offset from UTC"),
         (["--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z"], "--from must be before"),
         (["--error", ""], "must be printable and not empty"),

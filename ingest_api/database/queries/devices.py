@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import row, rows, scalar
+from ingest_api.database.statements import row, rows, scalar, scalars
 from ingest_api.models.devices import Device
 
 
@@ -27,6 +27,15 @@ def insert_device(
 
 def list_devices(connection: Connection) -> list[Device]:
     return rows(connection, Device, "devices/list_devices")
+
+
+def is_device_known(connection: Connection, device_id: UUID) -> bool:
+    return scalars(connection, bool, "devices/is_device_known", device_id=device_id)[0]
+
+
+def is_point_known(connection: Connection, point_id: UUID) -> bool:
+    """Return whether a device is there, or a chunk from there is kept."""
+    return scalars(connection, bool, "devices/is_point_known", point_id=point_id)[0]
 
 
 def update_device(

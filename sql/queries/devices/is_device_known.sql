@@ -1,0 +1,2 @@
+-- Whether there is such a device.
+SELECT EXISTS (SELECT FROM devices WHERE device_id = %(device_id)s) AS known
