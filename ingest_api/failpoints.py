@@ -11,7 +11,7 @@ EVENT = "ingest_api.step"
 
 
 class Failpoint(StrEnum):
-    """A step; they are in the order of an upload."""
+    """A step; they are in the order of an upload, those of commands last."""
 
     OPENED = "opened"  # the temporary file exists
     WRITTEN = "written"  # it holds a piece of the recording
@@ -23,7 +23,9 @@ class Failpoint(StrEnum):
     CLEANED = "cleaned"  # the temporary name is gone
     ANSWERING = "answering"  # only the answer remains
 
+    LOADED = "loaded"  # of a restore: the dump is in the database, its fence is not raised
+
 
 def reached(failpoint: Failpoint) -> None:
-    """Announce that this process has just reached `failpoint` of an upload."""
+    """Announce that this process has just reached `failpoint`."""
     sys.audit(EVENT, failpoint.value)

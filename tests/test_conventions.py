@@ -69,7 +69,7 @@ def _explain(path: Path) -> bytes:
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
     for number, name in enumerate(names, 1):
         text = text.replace(f"%({name})s", f"${number}")
-    if text.partition("\n")[2].startswith(("ALTER", "CREATE", "SET")):
+    if text.partition("\n")[2].startswith(("ALTER", "CREATE", "DROP", "SET")):
         return text.encode()
     return f"EXPLAIN (GENERIC_PLAN) {text}".encode()
 

@@ -22,6 +22,7 @@ from ingest_api.backups.manifest import BackupError, parse_line, read_lines, sha
 from ingest_api.backups.programs import load
 from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
+from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.backups import ListedFile
 from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.devices import Device
@@ -52,6 +53,12 @@ class Restore:
         self._scratch = files.root / INCOMING
         self._source = BackupFolder(backup.parent).storage
         self._checksums = checksums
+
+    def require_usable(self, connection: Connection) -> None:
+        """Raise BackupError if this backup cannot be restored, or not into this database."""
+        self.require_known_schema()
+        self.require_database(connection)
+        self.require_whole()
 
     def require_known_schema(self) -> None:
         """Raise BackupError if a newer version has made the backup."""
@@ -95,43 +102,68 @@ class Restore:
         sync_disk(self._files.root)
 
     def load(self, connection: Connection, database_url: str) -> None:
-        """Load the database. Raise BackupError if it is no longer empty, or in use."""
-        require_unused(connection)
+        """Load the database, unless an interrupted run has. Until `rewind` the service refuses it.
+        Raise BackupError if it is no longer empty, or in use."""
+        self.require_database(connection)
         self.grants = read_grants(self._backup / DUMP)
+        if queries.backups.list_relations(connection):
+            return  # loaded by a run that was interrupted before its `rewind`
+        queries.backups.begin_restore(connection, dump_sha256=self.summary.dump_sha256)
         self.left_out = load(database_url, self._backup / DUMP)
+        reached(Failpoint.LOADED)
 
     def rewind(self, connection: Connection, *, waiting_status: ChunkStatus) -> None:
         """Let unfinished chunks wait again, as `waiting_status` so that the relay announces them,
-        and raise the fence. To be called once after `load`."""
-        if self.summary.migration < 1:
-            return
-        self.devices = queries.devices.list_devices(connection)
-        if self.summary.migration < FIRST_WITH_LEASES:
-            return
+        and raise the fence. Remove the mark of `load` in the same transaction, so that it is done
+        once."""
         with connection.transaction():
-            queries.backups.disable_chunk_triggers(connection)
-            queries.backups.rewind_chunks(
-                connection, waiting_status=waiting_status, step=FENCE_STEP
+            if self.summary.migration >= FIRST_WITH_LEASES:
+                _rewind(connection, waiting_status)
+            queries.backups.end_restore(connection)
+        if self.summary.migration >= 1:
+            self.devices = queries.devices.list_devices(connection)
+
+    def require_database(self, connection: Connection) -> None:
+        """Raise BackupError unless the database is unused, or only this very backup was begun."""
+        require_unused(connection)
+        begun = queries.backups.get_unfinished_restore(connection)
+        if queries.backups.list_relations(connection) and begun != self.summary.dump_sha256:
+            raise BackupError(
+                f"The database {connection.info.dbname} is half restored from another backup",
+                f"restore that one, or create the database anew: {_anew(connection)}",
             )
-            queries.backups.raise_pruned_attempts(connection, step=FENCE_STEP)
-            queries.backups.enable_chunk_triggers(connection)
 
     def _listed(self) -> Iterator[ListedFile]:
         return map(parse_line, read_lines(self._backup / FILES))
 
 
 def require_unused(connection: Connection) -> None:
-    """Raise BackupError unless the database is empty and nobody else is connected to it."""
+    """Raise BackupError unless the database is empty, or half restored, and nobody else uses it."""
     name = connection.info.dbname
-    if found := queries.backups.list_relations(connection):
+    begun = queries.backups.get_unfinished_restore(connection)
+    if (found := queries.backups.list_relations(connection)) and not begun:
         few = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise BackupError(
             f"The database {name} is not empty: it has {few}",
-            f"create it anew: dropdb {name} && createdb --owner={connection.info.user} "
-            f"--template=template0 --encoding=UTF8 {name}",
+            f"create it anew: {_anew(connection)}",
         )
     if sessions := queries.backups.list_other_sessions(connection):
         raise BackupError(
             f"Others are connected to the database {name}: {', '.join(sessions)}",
             "stop the service, and the workers that use SQL, first",
         )
+
+
+def _anew(connection: Connection) -> str:
+    name = connection.info.dbname
+    return (
+        f"dropdb {name} && createdb --owner={connection.info.user} "
+        f"--template=template0 --encoding=UTF8 {name}"
+    )
+
+
+def _rewind(connection: Connection, waiting_status: ChunkStatus) -> None:
+    queries.backups.disable_chunk_triggers(connection)
+    queries.backups.rewind_chunks(connection, waiting_status=waiting_status, step=FENCE_STEP)
+    queries.backups.raise_pruned_attempts(connection, step=FENCE_STEP)
+    queries.backups.enable_chunk_triggers(connection)

@@ -55,8 +55,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
         require_program("pg_restore", connection.info.server_version)
         _require_storage(files.root)
         run = Restore(backup, files, checksums=checksums)
-        run.require_known_schema()
-        run.require_whole()
+        run.require_usable(connection)
         with files.locked():
             number, size = run.count()
             require_room(files.root, size, settings.min_free_bytes)

@@ -39,6 +39,10 @@ class SchemaBehind(SchemaError):
     """The database lacks migrations of this version."""
 
 
+class RestoreUnfinished(SchemaError):
+    """A restore into the database was interrupted; leases of before the loss may still match."""
+
+
 class SchemaAhead(SchemaError):
     """A newer version has migrated the database."""
 
@@ -75,6 +79,7 @@ def available() -> tuple[Migration, ...]:
 def applied(connection: Connection) -> list[AppliedMigration]:
     """Return the migrations that this database has, oldest first. SchemaError for foreign ones."""
     _require_supported_server(connection)
+    _require_restored(connection)
     if not queries.server.has_schema_migrations(connection):
         return []
     rows = queries.server.list_applied_migrations(connection)
@@ -104,6 +109,7 @@ def apply(connection: Connection) -> Iterator[Migration]:
     to do. `connection` must be in autocommit mode.
     """
     _require_supported_server(connection)
+    _require_restored(connection)
     while not queries.server.try_lock_migrations(connection):
         # Do not wait in the server: a concurrent index build would wait for this session.
         sleep(LOCK_POLL_SECONDS)
@@ -129,13 +135,14 @@ def require_current(connection: Connection, *, allow_newer: bool = False) -> Non
 
 
 def refuse_old_schema(connection: Connection) -> None:
-    """Raise SchemaBehind on a schema that is behind, for each new connection of a running service.
+    """Raise SchemaBehind on a schema that is behind, for each new connection of a running service,
+    and RestoreUnfinished.
 
     A schema that is ahead passes: an upgrade migrates first and restarts the service afterwards.
     """
     try:
         require_current(connection)
-    except SchemaBehind:
+    except (SchemaBehind, RestoreUnfinished):
         raise
     except SchemaError as error:
         _log.warning("%s", error)
@@ -198,6 +205,14 @@ def _require_supported_server(connection: Connection) -> None:
         raise SchemaError(
             "The database has no encoding (SQL_ASCII), so text would come back as bytes",
             "make it anew: createdb --template=template0 --encoding=UTF8",
+        )
+
+
+def _require_restored(connection: Connection) -> None:
+    if queries.backups.get_unfinished_restore(connection):
+        raise RestoreUnfinished(
+            "A restore into this database was interrupted",
+            "run the same flask ingest restore again; it goes on where it stopped",
         )
 
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 from support.backups import (
     all_rows,
     assert_whole,
+    environ,
     ingest,
     ingest_process,
     kill_at,
@@ -28,7 +31,10 @@ from support.processes import eventually
 from support.recorder import Recorder
 from support.service import Service
 
+from ingest_api.database.migrations import RestoreUnfinished, refuse_old_schema
+from ingest_api.database.pool import connect
 from ingest_api.database.queries.backups import list_relations
+from ingest_api.settings import Settings
 from ingest_api.storage.layout import LOCK
 
 
@@ -368,3 +374,46 @@ def test_it_says_of_when_tokens_are_and_lists_the_devices(
     assert "Tokens, and which devices are disabled, are as of 20" in result.stdout
     assert f"{recorder.device.device_id}  enabled" in result.stdout
     assert "flask ingest rotate-token" in result.stdout
+
+
+_KILLED_WHEN_LOADED = """
+import os, signal, sys
+def listen(event, arguments):
+    if event == "ingest_api.step" and arguments[0] == "loaded":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(listen)
+sys.argv[:] = ["flask", "ingest", "restore", *sys.argv[1:]]
+from flask.cli import main
+main()
+"""
+
+
+def test_killed_before_the_fence_is_raised_it_goes_on_when_run_again(
+    backup: Path, emptied: Service, folder: Path, fresh: Service
+) -> None:
+    """Meanwhile nothing else uses the database, whose leases of before the loss still match."""
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_WHEN_LOADED, str(backup)], env=environ(fresh), timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL
+    for command in (["migrate"], ["fsck"]):
+        refused = ingest(fresh, *command)
+        assert refused.returncode in {1, 2}
+        assert "A restore into this database was interrupted" in refused.stderr
+    with pytest.raises(RestoreUnfinished), connect(_settings(fresh)) as connection:
+        refuse_old_schema(connection)
+
+    assert emptied.upload(emptied.recorder(), b"later").status_code == 200
+    other = make_backup(emptied, folder)["path"]
+    assert "half restored from another backup" in _refused(fresh, other)
+
+    _restore(fresh, backup)
+    with fresh.connect() as connection:
+        attempts = connection.execute("SELECT DISTINCT attempts FROM audio_chunks").fetchall()
+    assert attempts == [(1000,)]
+    assert "is not empty" in _refused(fresh, backup)
+    _assert_clean(fresh)
+
+
+def _settings(service: Service) -> Settings:
+    return Settings.from_environ({"DATABASE_URL": service.database_url})

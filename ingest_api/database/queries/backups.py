@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from psycopg.rows import class_row
+from psycopg.sql import SQL
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import rows, run, scalars, statement
+from ingest_api.database.statements import rows, run, scalar, scalars, statement
 from ingest_api.models.backups import Relation
 from ingest_api.models.chunks import ChunkFile, ChunkStatus
 
@@ -36,6 +37,22 @@ def list_relations(connection: Connection) -> list[str]:
 
 def list_other_sessions(connection: Connection) -> list[str]:
     return scalars(connection, str, "backups/list_other_sessions")
+
+
+def get_unfinished_restore(connection: Connection) -> str | None:
+    """Return the SHA-256 of its dump, in hex; None when no restore is unfinished."""
+    return scalar(connection, str, "backups/get_unfinished_restore")
+
+
+def begin_restore(connection: Connection, *, dump_sha256: str) -> None:
+    """Mark the database as half restored, from a dump whose SHA-256 is given in hex."""
+    with connection.transaction():
+        run(connection, "backups/begin_restore")
+        connection.execute(SQL("COMMENT ON TABLE restore_unfinished IS {}").format(dump_sha256))
+
+
+def end_restore(connection: Connection) -> None:
+    run(connection, "backups/end_restore")
 
 
 def list_unreadable(connection: Connection) -> list[Relation]:
