@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg
@@ -19,6 +19,9 @@ from ingest_api.doctor.settings import Reading
 ANSWER_SECONDS = 5.0
 """For all statements together. No upload would wait that long."""
 
+SNAPSHOT_AGE = timedelta(hours=1)
+"""From this age on an open snapshot is told: a backup of a large database may take less."""
+
 
 def check_database(reading: Reading) -> Iterator[Finding]:
     if reading.lacks("DATABASE_URL"):
@@ -30,6 +33,7 @@ def check_database(reading: Reading) -> Iterator[Finding]:
             yield from _granted("database schema", partial(_check_schema, connection))
             yield from _granted("database grants", partial(_check_grants, connection))
             yield from _granted("database indexes", partial(_check_indexes, connection))
+            yield from _granted("database snapshots", partial(_check_snapshots, connection))
     except TransactionPooling as error:
         yield fail("database", error.message, error.advice)
     except psycopg.OperationalError as error:
@@ -99,3 +103,13 @@ def _check_indexes(connection: Connection) -> Iterator[Finding]:
         yield warn("database indexes", message, f"REINDEX INDEX CONCURRENTLY {index}")
     if not invalid:
         yield ok("database indexes", "are valid")
+
+
+def _check_snapshots(connection: Connection) -> Iterator[Finding]:
+    old = queries.server.list_old_snapshots(connection, age=SNAPSHOT_AGE)
+    for holder in old:
+        message = f"{holder}: its snapshot keeps dead rows, which slow down every claim"
+        cure = "end it if it hangs: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED"
+        yield warn("database snapshots", message, cure)
+    if not old:
+        yield ok("database snapshots", "none is older than an hour")

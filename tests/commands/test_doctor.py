@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,6 +147,7 @@ def test_where_all_is_well_it_says_so(doctor: Doctor, database_url: str) -> None
         *("PostgreSQL synchronous_commit", "PostgreSQL checksums", "PostgreSQL triggers"),
         "database writable",
         *("database role", "database connections", "database schema", "database indexes"),
+        "database snapshots",
         "clock",
     } <= report.checks.keys()
 
@@ -555,6 +557,19 @@ def test_a_worker_that_may_do_more_than_it_needs_is_told(doctor: Doctor, databas
     report = doctor.report(database_url)
     revoke = "REVOKE UPDATE ON audio_chunks FROM wide"
     report.assert_finds("database grants", "warn", "wide may UPDATE audio_chunks", revoke)
+
+
+def test_an_old_snapshot_is_told(
+    doctor: Doctor, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor.report(database_url).assert_finds("database snapshots", "ok", "none")
+    with psycopg.connect(database_url, application_name="report") as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT count(*) FROM devices")
+        doctor.report(database_url).assert_finds("database snapshots", "ok", "none")
+        monkeypatch.setattr("ingest_api.doctor.database.SNAPSHOT_AGE", timedelta(0))
+        told = f"pid {connection.info.backend_pid} (report, role"
+        doctor.report(database_url).assert_finds("database snapshots", "warn", told, "terminate")
 
 
 def test_a_superuser_is_told(doctor: Doctor, database_url: str) -> None:

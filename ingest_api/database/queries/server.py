@@ -1,6 +1,6 @@
 """The schema, and the server that it is on."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalars
@@ -50,6 +50,11 @@ def insert_applied_migration(
 def list_invalid_indexes(connection: Connection) -> list[str]:
     """Return their names, quoted where SQL needs it."""
     return scalars(connection, str, "server/list_invalid_indexes")
+
+
+def list_old_snapshots(connection: Connection, *, age: timedelta) -> list[str]:
+    """Return what has been open for longer than `age`."""
+    return scalars(connection, str, "server/list_old_snapshots", age=age)
 
 
 def get_server_clock(connection: Connection) -> datetime:
