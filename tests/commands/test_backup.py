@@ -705,22 +705,26 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_backup_stops_no_other_and_is_never_removed(
-    emptied: Service, recorder: Recorder, folder: Path, damage: Callable[[Path], None]
+def test_damaged_backups_stop_no_other_and_are_never_removed(
+    emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
     _upload(emptied, recorder, b"1")
-    made = [make_backup(emptied, folder)["path"] for _ in range(3)]
-    damage(made[0])
+    made = [make_backup(emptied, folder)["path"] for _ in range(2)]
+    damaged = [folder / f"20260101T00000{number}Z" for number in range(len(DAMAGES))]
+    for backup, damage in zip(damaged, DAMAGES, strict=True):
+        shutil.copytree(made[0], backup)
+        damage(backup)
     result = ingest(emptied, "backups", folder)
     assert result.returncode == 0, result.stderr
-    assert f"{made[0]}  damaged: " in result.stdout
+    for backup in damaged:
+        assert f"{backup}  damaged: " in result.stdout
     assert "rm -r" in result.stderr
     assert len(json.loads(ingest(emptied, "backups", folder, "--json").stdout)) == 2
     told = make_backup(emptied, folder, "--keep", "2")
-    assert f"{made[0]}  damaged: " in told["stderr"]
+    for backup in damaged:
+        assert f"{backup}  damaged: " in told["stderr"]
     assert told["removed"]["backups"] == 1
-    assert (made[0].exists(), made[1].exists(), made[2].exists()) == (True, False, True)
+    assert [backup.exists() for backup in (*damaged, *made)] == [True] * len(DAMAGES) + [False, True]
 
 
 def test_what_only_a_damaged_backup_lists_stays_and_the_rest_goes(

@@ -120,7 +120,7 @@ def test_the_commands_work_for_such_a_role(
 
 def test_what_the_environment_sets_changes_nothing(hostile_url: str, hostile: Service) -> None:
     environ = {
-        "PGOPTIONS": "-c statement_timeout=1 -c bytea_output=escape",
+        "PGOPTIONS": "-c statement_timeout=700 -c bytea_output=escape",
         "PGDATESTYLE": "German, DMY",
         "PGTZ": "Asia/Tokyo",
         "PGCLIENTENCODING": "LATIN1",
