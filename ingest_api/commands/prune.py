@@ -84,7 +84,7 @@ class StatusParameter(click.ParamType[str]):
 @click.option(
     "--force",
     is_flag=True,
-    help="Proceed even if files are missing or every chunk would be removed.",
+    help="Proceed even if files are missing, the clock seems wrong, or most chunks would go.",
 )
 @as_json_option
 def prune(
@@ -127,6 +127,7 @@ def prune(
         if dry_run:
             _show_plan(queries.retention.count_prunable(connection, selection), selection, as_json)
             return
+        retention.require_usual_share(connection, selection, force=force)
         expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
         with maintenance(components, connection, exclusive=True, force=force):
             removed = _remove(components, connection, selection, batch, rate, expected)

@@ -27,6 +27,15 @@ class StatusCount:
 
 
 @dataclass(frozen=True)
+class Share:
+    """How many chunks were received before a time, and since; of these no more are counted than of
+    the others."""
+
+    before: int
+    since: int
+
+
+@dataclass(frozen=True)
 class PrunedChunk:
     """A chunk that retention has marked and is about to remove."""
 

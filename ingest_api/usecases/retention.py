@@ -22,6 +22,8 @@ from ingest_api.models.retention import PrunedChunk, Selection
 from ingest_api.storage.base import Store
 
 MOST_CLOCK_SECONDS = 60.0
+LEAST_LEAP = timedelta(hours=1)  # of a clock, that is noticed
+FEW = 100  # chunks that raise no doubt about the clock: two hours of a device
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +55,51 @@ def received_before(connection: Connection, older_than: timedelta, *, force: boo
         raise Refused(
             f"The clocks of this machine and of PostgreSQL are {off:.0f} s apart", "correct them"
         )
-    before, last = now - older_than, queries.devices.get_last_seen(connection)
-    if last and last < before and not force:
+    if not force:
+        _require_plausible_clock(connection, now, older_than)
+    return now - older_than
+
+
+def require_usual_share(connection: Connection, selection: Selection, *, force: bool) -> None:
+    """Raise Refused if all chunks of some age are to go and they are more than those that stay."""
+    if force or not selection.received_before or selection.device_id or selection.point_id:
+        return
+    share = queries.retention.get_share(
+        connection, statuses=selection.statuses, received_before=selection.received_before
+    )
+    if share.before > FEW and share.before > share.since:
+        raise Refused(
+            f"It would remove {share.before} of {share.before + share.since} chunks",
+            "check the clock and --older-than; if so many are meant, as at the first time in an "
+            "old store, add --force",
+        )
+
+
+def _require_plausible_clock(connection: Connection, now: datetime, older_than: timedelta) -> None:
+    """Raise Refused if the clock that dates receipts seems to be ahead.
+
+    Since a clock has leapt ahead, each recording seems to be received long after its end. The
+    median of the devices tells that from a clock behind in one of them, or a spool that arrives
+    late. A leap of a tenth of `older_than` is not noticed.
+    """
+    told = f"check the clock, which says {now:%Y-%m-%d %H:%M}; if it is right, add --force"
+    last = queries.devices.get_last_seen(connection)
+    if last and last < now - older_than:
         raise Refused(
             f"No device was seen since {last:%Y-%m-%d %H:%M} UTC, so every chunk would be removed",
-            f"check the clock, which says {now:%Y-%m-%d %H:%M}; if it is right, add --force",
+            told,
         )
-    return before
+    most = max(older_than / 10, LEAST_LEAP)
+    delay = queries.retention.get_usual_delay(connection, received_from=now - most)
+    if delay and delay > most:
+        raise Refused(
+            f"Most devices' latest recordings were received {_in_words(delay)} after their end",
+            told,
+        )
+
+
+def _in_words(delay: timedelta) -> str:
+    return f"{delay.days} days" if delay.days > 1 else f"{delay / timedelta(hours=1):.0f} h"
 
 
 def require_no_references(connection: Connection, *, cascade: bool) -> None:

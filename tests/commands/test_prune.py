@@ -87,10 +87,11 @@ def test_retention_takes_what_was_received_long_ago_and_is_done_with(emptied: Se
 
 
 def test_a_clock_that_was_wrong_does_not_shorten_the_retention(emptied: Service) -> None:
+    now = datetime.now(UTC)
+    for _ in range(2):
+        _store(emptied, emptied.recorder(), at=now - timedelta(minutes=1), created_at=now)
     recorder = emptied.recorder()
-    file = _store(
-        emptied, recorder, at=datetime(1970, 1, 1, tzinfo=UTC), created_at=datetime.now(UTC)
-    )
+    file = _store(emptied, recorder, at=datetime(1970, 1, 1, tzinfo=UTC), created_at=now)
     assert _removed(emptied, "--older-than", "1d") == 0
     assert file.exists()
 
@@ -314,7 +315,7 @@ def test_a_prune_that_dies_is_finished_by_the_next(
     answer = emptied.upload(recorder, b"0", **times)
     blocked = any(str(chunk_id) in files[0].name for chunk_id in marked)
     assert answer.status_code == (503 if blocked else 200)
-    _removed(emptied, "--older-than", "30d")
+    _removed(emptied, "--older-than", "30d", "--force")  # its upload looks like a wrong clock
     left = emptied.rows(recorder)
     assert {emptied.storage / row["file_path"] for row in left} == set(emptied.files(recorder))
     assert len(left) <= 1  # the one that was sent again, if its row was gone by then
@@ -383,7 +384,8 @@ def test_rows_that_lead_elsewhere_cost_no_other_file(emptied: Service) -> None:
     """One leads to another chunk's, spelled as if it were the row's own."""
     recorder = emptied.recorder()
     files = [_store(emptied, recorder, b"%d" % number) for number in range(3)]
-    kept = _store(emptied, recorder, b"kept", created_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    kept = _store(emptied, recorder, b"kept", at=now - timedelta(minutes=1), created_at=now)
     own = [str(file.relative_to(emptied.storage)) for file in files]
     other = str(kept.relative_to(emptied.storage))
     (emptied.folder / "outside").write_bytes(b"not ours")
@@ -479,6 +481,102 @@ def test_a_clock_that_jumped_does_not_remove_everything(emptied: Service) -> Non
     assert (result.returncode, file.exists()) == (1, True)
     assert f"No device was seen since {seen:%Y-%m-%d %H:%M} UTC" in result.stderr
     assert _removed(emptied, "--older-than", "90d", "--force") == 1
+
+
+FILL = """
+    INSERT INTO audio_chunks (
+        chunk_id, device_id, point_id, register_id, start_ts, end_ts, duration_sec, codec,
+        sample_rate, channels, file_path, file_size_bytes, status, created_at
+    )
+    SELECT ('00000000' || substr(gen_random_uuid()::text, 9))::uuid, device_id, point_id,
+        register_id, start_ts - age, end_ts - age, 60, codec, sample_rate, channels,
+        'audio/' || gen_random_uuid(), 1, 'DONE', created_at - age
+    FROM audio_chunks, generate_series(1, %s) AS number,
+        LATERAL (SELECT interval '1 min' * number AS age) AS ages
+    WHERE file_path = %s
+"""
+
+
+def _fill(service: Service, recorder: Recorder, number: int, *, age: timedelta) -> None:
+    """Chunks, one a minute, of which the last was recorded and received that long ago, and has a
+    file. The ids of the others are those of long ago."""
+    template = _store(service, recorder, b"%d" % age.days)
+    with service.connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "UPDATE audio_chunks SET start_ts = now() - %s - interval '1 min', end_ts = now() - %s,"
+            " created_at = now() - %s WHERE file_path = %s",
+            [age, age, age, str(template.relative_to(service.storage))],
+        )
+        connection.execute(FILL, [number - 1, str(template.relative_to(service.storage))])
+
+
+def _leap(service: Service, ahead: timedelta) -> None:
+    """Let the clock of the machine, and so of PostgreSQL, be ahead: all that it dated is older."""
+    with service.connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE devices SET last_seen_at = last_seen_at - %s", [ahead])
+        connection.execute(
+            "UPDATE audio_chunks SET created_at = created_at - %(ahead)s,"
+            " start_ts = start_ts - %(ahead)s, end_ts = end_ts - %(ahead)s",
+            {"ahead": ahead},
+        )
+
+
+@pytest.mark.parametrize("days", [400, 30])
+def test_an_upload_by_a_clock_that_jumped_opens_no_door(emptied: Service, days: int) -> None:
+    recorder, ahead = emptied.recorder(), timedelta(days=days)
+    _fill(emptied, recorder, 20, age=timedelta(days=70))
+    _fill(emptied, recorder, 20, age=timedelta())
+    _leap(emptied, ahead)
+    since = datetime.now(UTC) - ahead  # by the device's clock, which is right
+    times = {"start_ts": since.isoformat(), "end_ts": (since + timedelta(minutes=1)).isoformat()}
+    assert emptied.upload(recorder, **times).status_code == 200
+    for preview in ([], ["--dry-run"]):
+        result = _prune(emptied, "--older-than", "90d", *preview)
+        assert result.returncode == 1
+        assert f"latest recordings were received {days - 1} days after their end" in result.stderr
+        assert f"the clock, which says {datetime.now(UTC):%Y-%m-%d}" in result.stderr
+    assert len(emptied.rows(recorder)) == 41
+    assert _removed(emptied, "--older-than", "90d", "--force") == (40 if days == 400 else 20)
+
+
+def test_an_unusual_share_has_to_be_meant(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    _fill(emptied, recorder, 150, age=timedelta(days=91))
+    _fill(emptied, recorder, 140, age=timedelta())
+    assert _prune(emptied, "--older-than", "90d", "--dry-run").returncode == 0
+    result = _prune(emptied, "--older-than", "90d")
+    assert result.returncode == 1
+    assert "It would remove 150 of 290 chunks" in result.stderr
+    assert "--force" in result.stderr
+    assert len(emptied.rows(recorder)) == 290
+    assert _removed(emptied, "--older-than", "90d", "--force") == 150
+
+
+@pytest.mark.parametrize(
+    ("old", "kept"),
+    [
+        pytest.param([(100, 91)], [], id="few, and all"),
+        pytest.param([(101, 91)], [(101, 0)], id="half"),
+        pytest.param([(150, 91)], [(160, 29)], id="closed for four weeks"),
+        pytest.param([(150, 91)], [(150, 3), (10, 0)], id="a spool has arrived"),
+    ],
+)
+def test_what_is_usual_needs_no_force(
+    emptied: Service, old: list[tuple[int, int]], kept: list[tuple[int, int]]
+) -> None:
+    recorder = emptied.recorder()
+    for number, days in [*old, *kept]:
+        _fill(emptied, recorder, number, age=timedelta(days=days))
+    assert _removed(emptied, "--older-than", "90d") == sum(number for number, _ in old)
+    assert len(emptied.rows(recorder)) == sum(number for number, _ in kept)
+
+
+def test_an_erasure_may_take_any_share(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    _fill(emptied, recorder, 101, age=timedelta())
+    assert _removed(emptied, "--point", str(recorder.device.point_id)) == 101
 
 
 def test_it_goes_by_the_clock_that_dated_the_rows(emptied: Service) -> None:

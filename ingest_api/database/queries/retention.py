@@ -1,15 +1,16 @@
 """What retention selects, marks and removes."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import rows, rows_unprepared, run, scalars
+from ingest_api.database.statements import rows, rows_unprepared, run, scalar, scalars
 from ingest_api.models.retention import (
     PRUNED_REMEMBERED,
     PrunedChunk,
     Reference,
     Selection,
+    Share,
     StatusCount,
 )
 
@@ -17,6 +18,18 @@ from ingest_api.models.retention import (
 def count_prunable(connection: Connection, selection: Selection) -> list[StatusCount]:
     """Return the count of every status, whatever the selection's statuses."""
     return rows(connection, StatusCount, "retention/count_prunable", **vars(selection))
+
+
+def get_usual_delay(connection: Connection, *, received_from: datetime) -> timedelta | None:
+    """Return how long after its end a recording was received lately; None if none was."""
+    return scalar(connection, timedelta, "retention/get_usual_delay", received_from=received_from)
+
+
+def get_share(
+    connection: Connection, *, statuses: tuple[str, ...], received_before: datetime
+) -> Share:
+    values = {"statuses": list(statuses), "received_before": received_before}
+    return rows_unprepared(connection, Share, "retention/get_share", **values)[0]
 
 
 def mark_pruned(
