@@ -16,6 +16,8 @@ from ingest_api.backups.archive import Entry, left_out, read_entries, selections
 from ingest_api.backups.manifest import BackupError
 from ingest_api.models.backups import Relation
 
+_OF_SESSIONS = {"PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGCLIENTENCODING", "PGGEQO"}
+
 
 def require_program(name: str, server_version: int = 0) -> None:
     """Raise BackupError if it is not installed, or older than the server."""
@@ -39,7 +41,7 @@ def dumping(
     """Run pg_dump beside the body, until both are done. Raise BackupError with its message."""
     command = ["pg_dump", "--format=custom", "--no-password", f"--snapshot={snapshot}"]
     # Large objects are never the service's own, and pg_dump fails if it may not read one.
-    command += ["--no-blobs", "--no-publications", "--no-subscriptions"]
+    command += ["--encoding=UTF8", "--no-blobs", "--no-publications", "--no-subscriptions"]
     command += [f"--exclude-table={relation.pattern()}" for relation in without]
     command += [f"--file={target}"]
     with TemporaryFile() as errors:
@@ -89,7 +91,10 @@ def _load(database_url: str, dump: Path, entries: list[Entry]) -> str:
 
 
 def _environment(database_url: str) -> dict[str, str]:
-    return os.environ | _options(database_url)
+    """Return this process's environment and the URL, without the variables by which libpq changes
+    what a session reads and writes: as for the service, they change nothing."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_SESSIONS}
+    return kept | _options(database_url)
 
 
 def _options(database_url: str) -> dict[str, str]:

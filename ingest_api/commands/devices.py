@@ -1,17 +1,19 @@
 """`flask ingest add-device` and its siblings."""
 
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import chain
 from uuid import UUID, uuid4
 
 import click
 
 from ingest_api.commands.context import database
 from ingest_api.commands.parameters import TokenParameter, UuidParameter, as_json_option
-from ingest_api.database import queries
 from ingest_api.display import age
 from ingest_api.models.devices import Device
-from ingest_api.schemas.devices import dump_device
+from ingest_api.schemas.devices import dump_device, dump_devices
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 
@@ -73,20 +75,12 @@ def add_device(
 def list_devices(as_json: bool) -> None:
     """List all devices, newest first."""
     with database() as connection:
-        found = queries.devices.list_devices(connection)
-    if as_json:
-        click.echo(json.dumps([dump_device(device) for device in found], default=str))
-        return
-    if not found:
-        click.echo("no devices yet; add one with: flask ingest add-device")
-        return
-    row = "{:36}  {:36}  {:36}  {:8}  {}"
-    click.echo(row.format("DEVICE", "POINT", "REGISTER", "STATE", "LAST SEEN"))
-    now = datetime.now(UTC)
-    for device in found:
-        ids = map(str, (device.device_id, device.point_id, device.register_id))
-        state = "enabled" if device.is_enabled else "disabled"
-        click.echo(row.format(*ids, state, _ago(device.last_seen_at, now)))
+        pages = devices.list_devices(lambda: nullcontext(connection))
+        if as_json:
+            for text in dump_devices(pages):
+                click.echo(text, nl=False)
+        else:
+            _show_devices(chain.from_iterable(pages))
 
 
 @click.command()
@@ -127,6 +121,19 @@ def _set_enabled(device_id: UUID, is_enabled: bool, as_json: bool) -> None:
     with database() as connection:
         device = devices.update_device(connection, device_id, is_enabled=is_enabled)
     _show_device(device, None, as_json)
+
+
+def _show_devices(found: Iterator[Device]) -> None:
+    row, now = "{:36}  {:36}  {:36}  {:8}  {}", datetime.now(UTC)
+    number = 0
+    for number, device in enumerate(found, 1):
+        if number == 1:
+            click.echo(row.format("DEVICE", "POINT", "REGISTER", "STATE", "LAST SEEN"))
+        ids = map(str, (device.device_id, device.point_id, device.register_id))
+        state = "enabled" if device.is_enabled else "disabled"
+        click.echo(row.format(*ids, state, _ago(device.last_seen_at, now)))
+    if not number:
+        click.echo("no devices yet; add one with: flask ingest add-device")
 
 
 def _show_device(device: Device, token: str | None, as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """Devices, for the admin API."""
 
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from marshmallow import RAISE, Schema, fields, validate
@@ -44,3 +46,14 @@ def dump_device(device: Device) -> dict[str, Any]:
         "created_at": rfc3339(device.created_at),
         "last_seen_at": rfc3339(device.last_seen_at) if device.last_seen_at else None,
     }
+
+
+def dump_devices(pages: Iterable[list[Device]]) -> Iterator[str]:
+    """Yield a JSON array, page by page. If the pages fail, it stays without its end."""
+    before = "["
+    for page in pages:
+        if page:
+            listed = json.dumps([dump_device(device) for device in page], default=str)
+            yield before + listed[1:-1]
+            before = ", "
+    yield "[]\n" if before == "[" else "]\n"

@@ -3,6 +3,8 @@
 Shared by the admin API and the commands.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import psycopg
@@ -12,6 +14,24 @@ from ingest_api.database.pool import Connection
 from ingest_api.errors import DeviceExists, DeviceNotFound, TokenInUse
 from ingest_api.models.devices import Device
 from ingest_api.tokens import hash_token
+
+PAGE = 2000
+"""Devices that are read at once: no index has their order, so each page reads the whole table."""
+
+
+def list_devices(
+    connected: Callable[[], AbstractContextManager[Connection]], *, page: int = PAGE
+) -> Iterator[list[Device]]:
+    """Yield all devices, newest first, in pages. Each is read with a connection of its own, which
+    nobody waits for while the page is sent."""
+    after: Device | None = None
+    while True:
+        with connected() as connection:
+            found = queries.devices.list_devices(connection, after=after, page=page)
+        yield found
+        if len(found) < page:
+            return
+        after = found[-1]
 
 
 def create_device(

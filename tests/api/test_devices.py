@@ -1,13 +1,21 @@
 """/api/v1/admin/devices: create, list, change."""
 
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import requests
 from support.problems import assert_problem
 from support.service import ADMIN_TOKEN, Service
+
+from ingest_api.schemas.devices import dump_devices
+from ingest_api.usecases.devices import list_devices
 
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 FIELDS = ["device_id", "point_id", "register_id", "is_enabled", "created_at", "last_seen_at"]
@@ -56,6 +64,26 @@ def test_it_lists_devices_newest_first(url: str) -> None:
     listed = requests.get(url, headers=ADMIN).json()
     assert isinstance(listed, list)
     assert listed[:3] == created[::-1]
+
+
+def test_a_list_in_pages_is_the_same(new_database: Callable[..., str]) -> None:
+    """Some were registered in the same instant."""
+    with psycopg.connect(new_database(), autocommit=True) as connection:
+        assert "".join(dump_devices(list_devices(lambda: nullcontext(connection)))) == "[]\n"
+        connection.execute(
+            "INSERT INTO devices (device_id, point_id, register_id, token_hash, created_at)"
+            " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), number,"
+            " now() - interval '1 h' * (number / 2) FROM generate_series(1, 4) AS number"
+        )
+        for page in range(1, 6):
+            found = list(list_devices(lambda: nullcontext(connection), page=page))
+            devices = [device for devices in found for device in devices]
+            order = attrgetter("created_at", "device_id")
+            assert devices == sorted(devices, key=order, reverse=True)
+            listed = json.loads("".join(dump_devices(found)))
+            assert [device["device_id"] for device in listed] == [str(d.device_id) for d in devices]
+            assert len({device.device_id for device in devices}) == 4
+            assert max(map(len, found)) == min(page, 4)
 
 
 def test_it_refuses_a_second_device_with_the_same_id_or_token(url: str) -> None:

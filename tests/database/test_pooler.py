@@ -29,7 +29,7 @@ def sharing_url(
         yield url
 
 
-@pytest.mark.parametrize("command", ["migrate", "list-devices", "fsck"])
+@pytest.mark.parametrize("command", ["migrate", "list-devices", "add-device", "fsck"])
 def test_a_command_refuses_a_pooler_that_shares_sessions(
     sharing_url: str, direct_url: str, tmp_path: Path, command: str
 ) -> None:

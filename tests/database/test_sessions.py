@@ -2,9 +2,11 @@
 become stale costs no upload."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from support.backups import all_rows, ingest
 from support.commands import flask_ingest
 from support.leases import HttpWorker
 from support.recorder import Recorder
@@ -118,16 +120,50 @@ def test_the_commands_work_for_such_a_role(
     assert (result.returncode, result.stderr) == (0, "")
 
 
+ENVIRON = {
+    "PGOPTIONS": "-c statement_timeout=700 -c bytea_output=escape",
+    "PGDATESTYLE": "German, DMY",
+    "PGTZ": "Asia/Tokyo",
+    "PGCLIENTENCODING": "LATIN1",
+    "PGAPPNAME": "other",
+}
+
+
 def test_what_the_environment_sets_changes_nothing(hostile_url: str, hostile: Service) -> None:
-    environ = {
-        "PGOPTIONS": "-c statement_timeout=700 -c bytea_output=escape",
-        "PGDATESTYLE": "German, DMY",
-        "PGTZ": "Asia/Tokyo",
-        "PGCLIENTENCODING": "LATIN1",
-        "PGAPPNAME": "other",
-    }
-    result = flask_ingest(hostile_url, "list-devices", "--json", **environ)
+    result = flask_ingest(hostile_url, "list-devices", "--json", **ENVIRON)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("of", ["role", "environment"])
+def test_nor_does_either_change_a_backup(
+    hostile: Service, hostile_url: str, new_database: Callable[..., str], tmp_path: Path, of: str
+) -> None:
+    """The text is of characters that a hostile encoding lacks."""
+    recorder = hostile.recorder()
+    assert hostile.upload(recorder, b"1").status_code == 200
+    with hostile.connect() as connection:
+        connection.execute("UPDATE audio_chunks SET error_message = '\u8a9e \U0001f399'")
+    role = hostile_url.partition("user=")[2].partition("&")[0]
+    urls = [hostile.database_url, new_database(migrated=False)]
+    if of == "role":
+        urls = [url.replace("user=ingest", f"user={role}") for url in urls]
+        with psycopg.connect(urls[1].replace(f"user={role}", "user=ingest")) as connection:
+            connection.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+    there = Service(tmp_path / "there", urls[1])
+    there.storage.mkdir(parents=True)
+    environ = ENVIRON if of == "environment" else {}
+    settings = {"AUDIO_STORAGE_DIR": str(hostile.storage), "DATABASE_URL": urls[0], **environ}
+    folder = tmp_path / "backups"
+    assert ingest(hostile, "backup", "--init", folder, **settings).returncode == 0
+    result = ingest(hostile, "backup", folder, **settings)
+    assert result.returncode == 0, result.stderr
+    [backup] = folder.glob("*Z")
+    result = ingest(there, "restore", backup, **environ)
+    assert result.returncode == 0, result.stderr
+    there.database_url = urls[1].replace(f"user={role}", "user=ingest")  # for the test itself
+    restored, original = all_rows(there.database_url), all_rows(hostile.database_url)
+    assert restored["devices"] == original["devices"]
+    assert [row["error_message"] for row in there.rows(recorder)] == ["\u8a9e \U0001f399"]
 
 
 @pytest.fixture

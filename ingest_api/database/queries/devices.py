@@ -25,8 +25,14 @@ def insert_device(
     return rows(connection, Device, "devices/insert_device", device_id=device_id, **values)[0]
 
 
-def list_devices(connection: Connection) -> list[Device]:
-    return rows(connection, Device, "devices/list_devices")
+def list_devices(connection: Connection, *, after: Device | None, page: int) -> list[Device]:
+    """Return up to `page` devices, newest first: those after a certain one."""
+    values = {
+        "after_time": after and after.created_at,
+        "after_id": after and after.device_id,
+        "page": page,
+    }
+    return rows(connection, Device, "devices/list_devices", **values)
 
 
 def is_device_known(connection: Connection, device_id: UUID) -> bool:

@@ -1,14 +1,19 @@
 """Devices, for administrators; requires the admin token."""
 
 from http import HTTPStatus
+from itertools import chain
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
-from ingest_api.database import queries
 from ingest_api.errors import DeviceNotFound
-from ingest_api.schemas.devices import DeviceChangeSchema, NewDeviceSchema, dump_device
+from ingest_api.schemas.devices import (
+    DeviceChangeSchema,
+    NewDeviceSchema,
+    dump_device,
+    dump_devices,
+)
 from ingest_api.schemas.fields import load, parse_uuid
 from ingest_api.usecases import devices
 from ingest_api.web.auth import require_admin
@@ -29,9 +34,9 @@ def create_device() -> ResponseReturnValue:
 
 @blueprint.get("/devices")
 def list_devices() -> ResponseReturnValue:
-    with components().database.connection() as connection:
-        found = queries.devices.list_devices(connection)
-    return jsonify([dump_device(device) for device in found])
+    pages = devices.list_devices(components().database.connection)
+    first = next(pages)  # so that a database that fails gets its own answer
+    return Response(dump_devices(chain([first], pages)), mimetype="application/json")
 
 
 @blueprint.patch("/devices/<device_id>")
