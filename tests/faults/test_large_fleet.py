@@ -31,9 +31,13 @@ def large(
     assert service.stop() == 0
 
 
-def _list(service: Service) -> int:
+def _get(service: Service, *, stream: bool = False) -> requests.Response:
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    return len(requests.get(f"{service.url}/api/v1/admin/devices", headers=headers).json())
+    return requests.get(f"{service.url}/api/v1/admin/devices", headers=headers, stream=stream)
+
+
+def _list(service: Service) -> int:
+    return len(_get(service).json())
 
 
 def test_eight_lists_at_once_hold_up_no_upload(large: Service) -> None:
@@ -55,6 +59,18 @@ def test_eight_lists_at_once_hold_up_no_upload(large: Service) -> None:
     assert max(waited) < 2.0
     grown = [now - before for now, before in zip(_peaks(large), idle, strict=True)]
     assert max(grown) < MOST_MIB, grown
+
+
+def test_a_list_that_fails_midway_does_not_look_complete(large: Service) -> None:
+    pieces = _get(large, stream=True).iter_content(2**16)
+    next(pieces)
+    with large.connect() as connection:
+        connection.execute("ALTER TABLE devices RENAME TO away")
+        try:
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                list(pieces)
+        finally:
+            connection.execute("ALTER TABLE away RENAME TO devices")
 
 
 def _peaks(service: Service) -> list[int]:
