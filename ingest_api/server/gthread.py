@@ -2,11 +2,9 @@
 application's format."""
 
 import errno
-import json
 import logging
 import re
 import socket
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -21,8 +19,9 @@ from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest_api.components import EXTENSION
-from ingest_api.errors import RequestTimeout, document
-from ingest_api.server.patient_socket import PatientSocket
+from ingest_api.server.heads import HEAD_SECONDS, HERE_SECONDS, WaitingHeads, can_wait, look
+from ingest_api.server.patient_socket import RECEIVE_BYTES, PatientSocket
+from ingest_api.server.refusals import refuse
 from ingest_api.settings import Settings
 
 _MALFORMED = {
@@ -31,11 +30,7 @@ _MALFORMED = {
     http.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     http.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
-_log = logging.getLogger("ingest_api.access")
 _worker_log = logging.getLogger(__name__)
-
-HEAD_SECONDS = 10.0
-"""How long a request's head may take in all: an incomplete one holds a thread of a stranger."""
 
 FOLLOWING_SECONDS = 0.02
 """How long a thread stays with a connection that it has answered: an agent that drains its spool
@@ -79,8 +74,8 @@ class _Threads(ThreadPoolExecutor):
 
 
 class UploadWorker(ThreadWorker):
-    """`ThreadWorker` on patient sockets. Threads serve only clients that have sent something: a new
-    connection waits for its first byte in the poller, as a kept-alive one does for its next."""
+    """`ThreadWorker` on patient sockets. Threads serve only clients that have sent the head of a
+    request: until then a connection waits in the poller."""
 
     _accept_again = 0.0  # monotonic
 
@@ -107,6 +102,7 @@ class UploadWorker(ThreadWorker):
         super().load_wsgi()
         application = cast(Flask, self.wsgi)
         self.settings: Settings = application.extensions[EXTENSION].settings
+        self.heads = WaitingHeads(self.poller, super().enqueue_req)
         self.log.info("Worker ready (pid: %s)", self.pid)
 
     def is_parent_alive(self) -> bool:
@@ -117,29 +113,51 @@ class UploadWorker(ThreadWorker):
         return self.alive
 
     def enqueue_req(self, conn: TConn) -> None:
-        if conn.initialized or conn.data_ready:
+        if not (conn.initialized or conn.data_ready):
+            self._await_first_byte(conn)
+        elif not can_wait(conn):
             super().enqueue_req(conn)
-            return
+        else:
+            is_ready, seen = look(conn)
+            if is_ready:
+                super().enqueue_req(conn)
+            else:
+                self.heads.add(conn, seen, seconds=self._head_seconds)
+
+    def murder_pending(self) -> None:
+        """Answer 408 to connections that sent nothing, or no whole head, in time; close them."""
+        now = monotonic()
+        while self.pending_conns and (self.pending_conns[0].timeout or 0) <= now:
+            conn = self.pending_conns.popleft()
+            self.poller.unregister(conn.sock)
+            self._give_up(conn, "silent")
+        for conn in self.heads.take_late():
+            self._give_up(conn, "stalled head")
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Wait no longer for silent connections than for kept-alive ones when stopping."""
+        super()._cap_keepalive(deadline)  # type: ignore[misc]  # not in typeshed yet
+        self.heads.cap(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout or deadline, deadline)
+
+    @property
+    def _head_seconds(self) -> float:
+        settings = self.settings
+        return min(HEAD_SECONDS, settings.request_stall_seconds, settings.request_deadline_seconds)
+
+    def _await_first_byte(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
         conn.timeout = monotonic() + self.settings.request_stall_seconds
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
-    def murder_pending(self) -> None:
-        """Answer 408 to connections that sent nothing in time, and close them."""
-        now = monotonic()
-        while self.pending_conns and (self.pending_conns[0].timeout or 0) <= now:
-            conn = self.pending_conns.popleft()
-            self.poller.unregister(conn.sock)
-            self.nr_conns -= 1
-            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "silent")
-            conn.close()
-
-    def _cap_keepalive(self, deadline: float) -> None:
-        """Wait no longer for silent connections than for kept-alive ones when stopping."""
-        super()._cap_keepalive(deadline)  # type: ignore[misc]  # not in typeshed yet
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout or deadline, deadline)
+    def _give_up(self, conn: TConn, reason: str) -> None:
+        self.nr_conns -= 1
+        refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, reason)
+        with suppress(OSError):  # closing with bytes unread resets, and the answer may be lost
+            socket.socket.recv(conn.sock, RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        conn.close()
 
     def handle(self, conn: TConn) -> Any:
         """Serve a request, and those that follow at once unless others wait for a thread."""
@@ -149,18 +167,18 @@ class UploadWorker(ThreadWorker):
         return keep
 
     def _handle_one(self, conn: TConn) -> Any:
-        """Serve one request, whose time begins when its first byte can be read."""
+        """Serve one request, whose time begins when its head is here."""
         if not isinstance(conn.sock, PatientSocket):
             conn.sock = PatientSocket(fileno=conn.sock.detach())
             conn.sock.stall = self.settings.request_stall_seconds
         deadline = self.settings.request_deadline_seconds
         started = monotonic()
-        conn.sock.deadline = started + min(HEAD_SECONDS, deadline)
+        conn.sock.deadline = started + (HERE_SECONDS if can_wait(conn) else self._head_seconds)
         conn.sock.body_deadline = started + deadline
         conn.sock.in_head, conn.sock.received = True, 0
         keep = super().handle(conn)
         if conn.sock.timed_out and conn.sock.in_head and not conn.sock.request:
-            _refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
+            refuse(conn.sock, conn.client, HTTPStatus.REQUEST_TIMEOUT, "stalled head")
         if not keep:
             conn.sock.linger()  # here: gunicorn would block its main thread
         return keep
@@ -186,7 +204,7 @@ class UploadWorker(ThreadWorker):
             return
         # The name only: the text may quote a header, and so a token.
         name = type(exc).__name__
-        _refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
+        refuse(client, addr, _MALFORMED.get(type(exc), HTTPStatus.BAD_REQUEST), name)
 
 
 def _require_host(req: Any) -> None:
@@ -198,36 +216,7 @@ def _require_host(req: Any) -> None:
 
 
 def _goes_on(conn: TConn) -> bool:
-    """Return whether the client's next request is here, or begins soon."""
-    if cast(Any, conn.parser).unreader.buf.getvalue():  # it is read already
+    """Return whether the head of the client's next request is here, or comes soon."""
+    if look(conn)[0]:
         return True
-    return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS)
-
-
-def _refuse(client: socket.socket, addr: Any, status: HTTPStatus, reason: str) -> None:
-    """Answer and log in place of the application."""
-    request_id = uuid.uuid4().hex
-    peer = addr[0] if isinstance(addr, tuple) else None  # a unix socket is the proxy's
-    fields = {"status": status.value, "code": reason, "client": peer}
-    _log.info("malformed request", extra=fields | {"request_id": request_id})
-    with suppress(OSError):
-        client.send(_refusal(status, request_id), socket.MSG_DONTWAIT)
-
-
-def _refusal(status: HTTPStatus, request_id: str) -> bytes:
-    late = status is HTTPStatus.REQUEST_TIMEOUT
-    problem = document(
-        status,
-        status.name.lower(),
-        RequestTimeout.message if late else "Malformed HTTP request",
-        retryable=late,
-        request_id=request_id,
-    )
-    body = json.dumps(problem)
-    return (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-        "Connection: close\r\n"
-        "Content-Type: application/problem+json\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        f"X-Request-ID: {request_id}\r\n\r\n{body}"
-    ).encode()
+    return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS) and look(conn)[0]

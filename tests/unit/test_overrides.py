@@ -48,7 +48,7 @@ OVERRIDES: dict[tuple[type, type], dict[str, str]] = {
 
 REACHES: dict[type, str] = {
     ThreadWorker: "alive cfg log nr_conns pending_conns poller tpool wsgi",
-    TConn: "client data_ready initialized parser sock timeout",
+    TConn: "cfg client data_ready initialized parser sock timeout",
     Unreader: "buf",
     ThreadPoolExecutor: "_threads _work_queue",
     MultipartDecoder: "boundary buffer state",
