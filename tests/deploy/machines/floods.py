@@ -2,6 +2,7 @@
 down the devices beside them."""
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ SLOW, BIG, FLOODING = 200, 20, 20
 DRIP_SECONDS = 15
 BIG_BYTES = 12_000_000
 PIPELINED = 50
+_IPV6_FREEBIND = 78  # of linux/in6.h; Python has no name for it
 _BAD_TOKEN = "Authorization: Bearer of-nobody-at-all"
 
 
@@ -60,9 +62,14 @@ class _Attack:
             await asyncio.sleep(0.05)
 
     async def _once(self, kind: "_Kind") -> None:
-        source = _any_address(self._plan.source)
+        connection = _bound_to(_any_address(self._plan.source))
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, self._plan.address)
+        except BaseException:
+            connection.close()
+            raise
         reader, writer = await asyncio.open_connection(
-            *self._plan.address, ssl=self._tls, local_addr=(source, 0)
+            sock=connection, ssl=self._tls, server_hostname="localhost"
         )
         try:
             await kind(reader, writer)
@@ -123,6 +130,17 @@ def _head(line: str, header: str) -> bytes:
 async def _status(reader: asyncio.StreamReader) -> str:
     line = await reader.readline()
     return line.decode().split(" ")[1] if line else "none"
+
+
+def _bound_to(source: str) -> socket.socket:
+    """Return a socket that connects from this address, also if no interface has it but a route."""
+    is_ipv6 = ":" in source
+    connection = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    connection.setblocking(False)
+    if is_ipv6:
+        connection.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    connection.bind((source, 0))
+    return connection
 
 
 def _any_address(source: str) -> str:

@@ -21,6 +21,7 @@ NETWORK = "fd4a:7c1e:5b02:9::/64"
 SOURCES = {"one address": ("127.0.0.66", HTTPS), "one network": (NETWORK, ("::1", HTTPS[1]))}
 OBSERVER = "127.0.0.77"
 HEALTH_SECONDS = 1.0
+ATTACKED = 10_000
 BODY_MIB, LOG_MIB, JOURNAL_MIB = 30, 10, 80
 _BODIES = "du -sk /var/lib/nginx/body | cut -f1"
 _LOGS = "cat /var/log/nginx/* | wc -c"
@@ -87,6 +88,8 @@ def test_no_device_notices_an_attack_and_no_disk_fills(
     print(f"{source[0]}: {dict(seen)}; {len(load.seconds)} uploads, the longest {longest:.2f} s")
     print(f"/health {len(watch.health_seconds)} times, the longest {slowest:.2f} s")
     print(f"bodies {watch.body_kib} KiB at most, nginx's logs {logs} bytes, journal {journal} KiB")
+    assert seen["flood 429"] > ATTACKED, "there was no attack"
+    assert seen["body 401"] > 0, "there was no attack"
     assert load.ledger.failures == {}
     assert watch.unhealthy == 0
     assert slowest < HEALTH_SECONDS
