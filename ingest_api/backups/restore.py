@@ -24,15 +24,11 @@ from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.backups import ListedFile
-from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus
+from ingest_api.models.chunks import FENCE_STEP, INTEGER_MAX, ChunkStatus
 from ingest_api.models.devices import Device
 from ingest_api.storage.disk.folders import FOLDER_MODE
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import INCOMING
-
-FENCE_STEP = 1000
-"""How far attempts go on: more than any chunk is given out between a backup and a loss. So no
-worker that held a lease at the time of the loss can report under it."""
 
 FIRST_WITH_LEASES = 4
 """The migration that brought attempts and leases."""

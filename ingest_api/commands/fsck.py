@@ -16,7 +16,9 @@ from ingest_api.commands.parameters import DurationParameter, as_json_option
 from ingest_api.database import queries
 from ingest_api.display import printable
 from ingest_api.settings import Settings
+from ingest_api.usecases.adoption import Adoption
 from ingest_api.usecases.fsck import Check, Discrepancy, Kind
+from ingest_api.usecases.strays import Strays
 
 _UPLOAD_SLACK_SECONDS = 60
 
@@ -35,6 +37,7 @@ class _Tally:
 @click.option(
     "--repair", is_flag=True, help="Repair what is safe to repair; no recording is deleted."
 )
+@click.option("--adopt", is_flag=True, help="Write the rows of files that prove whose they are.")
 @click.option("--checksums", is_flag=True, help="Read every file and compare its SHA-256.")
 @click.option(
     "--grace",
@@ -45,7 +48,9 @@ class _Tally:
 )
 @click.option("--force", is_flag=True, help="Proceed even if very many files are missing.")
 @as_json_option
-def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: bool) -> None:
+def fsck(
+    repair: bool, adopt: bool, checksums: bool, grace: timedelta, force: bool, as_json: bool
+) -> None:
     """Compare the rows with the files, both ways.
 
     \b
@@ -64,6 +69,10 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
     into .lost+found in AUDIO_STORAGE_DIR; and removes stale temporary files. It deletes nothing
     else and leaves damaged files alone. The service may keep running.
 
+    --adopt is for the time after a restore of an older database. It writes the row of each stray
+    file, also in .lost+found, whose name fits its content and a registered device. The chunk then
+    waits for a worker. Its end is that of the audio.
+
     Exit status 0: clean; 1: something was found; 2: could not run. --json prints one line per
     finding, then one with a summary.
     """
@@ -73,14 +82,13 @@ def fsck(repair: bool, checksums: bool, grace: timedelta, force: bool, as_json: 
         settings = components.settings
         require_schema(components, connection)
         _require_patience(grace, settings)
-        with maintenance(components, connection, exclusive=repair, force=force):
-            run = Check(
-                *(connection, components.storage, settings.waiting_status, grace.total_seconds()),
-                checksums=checksums,
-                repair=repair,
-                force=force,
-            )
-            for finding in _findings(run, tally, queries.files.estimate_chunks(connection)):
+        files, waiting = components.storage, settings.waiting_status
+        adoption = Adoption(connection, files, waiting_status=waiting) if adopt else None
+        with maintenance(components, connection, exclusive=repair or adopt, force=force):
+            rows = Check(connection, files, waiting, checksums, repair, force)
+            strays = Strays(connection, files, grace.total_seconds(), repair, adoption)
+            estimate = queries.files.estimate_chunks(connection)
+            for finding in _findings(rows, strays, tally, estimate):
                 tally.found[finding.kind.value] += 1
                 tally.repaired += finding.repaired
                 _show(finding, as_json)
@@ -97,22 +105,23 @@ def _require_patience(grace: timedelta, settings: Settings) -> None:
         )
 
 
-def _findings(run: Check, tally: _Tally, estimate: int) -> Iterator[Discrepancy]:
+def _findings(check: Check, strays: Strays, tally: _Tally, estimate: int) -> Iterator[Discrepancy]:
     with progress_bar(estimate, "rows ") as advance:
 
         def rows_done(number: int) -> None:
             tally.rows += number
             advance(number)
 
-        yield from run.rows(rows_done)
+        yield from check.rows(rows_done)
     with progress_bar(max(estimate, tally.rows), "files") as advance:
 
         def files_done(number: int) -> None:
             tally.files += number
             advance(number)
 
-        yield from run.stray_files(files_done)
-    yield from run.temporary_files()
+        yield from strays.stray_files(files_done)
+    yield from strays.lost_files()
+    yield from strays.temporary_files()
 
 
 def _show(finding: Discrepancy, as_json: bool) -> None:

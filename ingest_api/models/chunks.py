@@ -12,6 +12,11 @@ FIRST_ID = UUID(int=0)
 """Sorts before every id that is in use."""
 
 
+FENCE_STEP = 1000
+"""How far attempts go on after a loss: more than any chunk is given out between a backup and a
+loss. So no worker's attempt of before matches."""
+
+
 class ChunkStatus(StrEnum):
     """How far a chunk has come; see sql/README.md for who may move it. A row of an adopted database
     may have another status, so what rows say is `str`; members compare equal to it."""

@@ -2,7 +2,8 @@
 
 import posixpath
 import re
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NewType, Protocol
 from uuid import UUID
 
@@ -14,6 +15,10 @@ LOCK = ".lock"
 StoredPath = NewType("StoredPath", str)
 """A canonical path below a store's root, at which the file of one certain chunk is. Made from rows
 by `path_of` alone, and from what a store lists."""
+
+_PARTS = 6  # audio/POINT/REGISTER/DAY/HOUR/NAME
+_BITS_BELOW_TIME = 80  # of a chunk's id
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ID_IN_NAME = re.compile(r"_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.ogg$")
 
@@ -27,6 +32,16 @@ class Facts(Protocol):
     def register_id(self) -> UUID: ...
     @property
     def start_ts(self) -> datetime: ...
+
+
+@dataclass(frozen=True)
+class NamedChunk:
+    """What the path of a file that this service has stored says of its chunk."""
+
+    point_id: UUID
+    register_id: UUID
+    start_ts: datetime  # to the millisecond
+    chunk_id: UUID
 
 
 class FileRow(Facts, Protocol):
@@ -48,6 +63,27 @@ def file_path_for(recording: Facts, chunk_id: UUID) -> StoredPath:
     stamp = f"{day}_{time}".replace("-", "").replace(":", "")
     folder = f"{RECORDINGS}/{recording.point_id}/{recording.register_id}/{day}/{hour}"
     return StoredPath(f"{folder}/chunk_{stamp}_{chunk_id}.ogg")
+
+
+def named_chunk(path: str) -> NamedChunk | None:
+    """Return what a path says; None if this service would not have stored a chunk there."""
+    parts = path.split("/")
+    match = ID_IN_NAME.search(path)
+    if len(parts) != _PARTS or not match:
+        return None
+    chunk_id = UUID(match[1])
+    try:
+        start = _EPOCH + timedelta(milliseconds=chunk_id.int >> _BITS_BELOW_TIME)
+        named = NamedChunk(UUID(parts[1]), UUID(parts[2]), start, chunk_id)
+    except (ValueError, OverflowError):
+        return None
+    return named if file_path_for(named, chunk_id) == path else None
+
+
+def place_of_lost(path: str) -> StoredPath | None:
+    """Return where a file in .lost+found was before; None if it was no recording."""
+    place = path.split("/", 2)[-1]
+    return StoredPath(place) if place.startswith(f"{RECORDINGS}/") else None
 
 
 def path_of(row: FileRow, root: str) -> StoredPath:

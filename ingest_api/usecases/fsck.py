@@ -1,25 +1,21 @@
 """Compares the rows with the files, both ways. Memory does not grow with their number.
 
 Uploads and retention may run meanwhile: every suspect is checked again, first the file and then the
-row. A row is never written before its file, nor a file removed before its row is marked. Output is
-the business of `commands/fsck.py`.
+row. A row is never written before its file, nor a file removed before its row is marked. Here are
+the rows; `strays.py` has the files. Output is the business of `commands/fsck.py`.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
-from time import time
 from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import OperatorError, StorageUnavailable
 from ingest_api.models.chunks import FIRST_ID, ChunkFile, ChunkStatus
-from ingest_api.storage.base import StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
-from ingest_api.storage.layout import ID_IN_NAME, INCOMING, RECORDINGS, StoredPath
+from ingest_api.storage.layout import RECORDINGS
 
 PAGE = 1000
 FEW = 20  # missing files that raise no doubt about the disk
@@ -82,16 +78,11 @@ def _is_there(files: DiskUpkeep, row: ChunkFile) -> bool:
 
 @dataclass(frozen=True)
 class Check:
-    """One run of fsck.
-
-    `grace`, in seconds, is the age from which a file without a row, or a temporary file, counts as
-    left over. It must exceed the duration of any upload.
-    """
+    """The rows, and whether their files are as they say."""
 
     connection: Connection
     files: DiskUpkeep
     waiting_status: ChunkStatus  # of an unfinished chunk whose file is back
-    grace: float
     checksums: bool = False
     repair: bool = False
     force: bool = False
@@ -104,28 +95,6 @@ class Check:
             yield from self._check_page(page)
             after = page[-1].chunk_id
             progress(len(page))
-
-    def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
-        """Yield files that no row names; call `progress` with the files done since."""
-        candidates: list[StoredPath] = []
-        for page in _pages(self.files.list(RECORDINGS)):
-            old = [file.path for file in page if self._is_old(file)]
-            candidates += self._without_named_by_id(old)
-            if len(candidates) >= PAGE:
-                yield from self._strays(candidates)
-                candidates = []
-            progress(len(page))
-        yield from self._strays(candidates)
-        yield from self._unreadable(RECORDINGS)
-
-    def temporary_files(self) -> Iterator[Discrepancy]:
-        """Yield, and with `repair` remove, files that no upload is writing any more."""
-        for file in filter(self._is_old, self.files.temporary_files()):
-            if self.repair:
-                self.files.remove_temporary_file(file.path)
-            detail = "left by a process that died" + (": removed" if self.repair else "")
-            yield Discrepancy(Kind.STALE_TEMPORARY, file.path, None, detail, self.repair)
-        yield from self._unreadable(INCOMING)
 
     def _check_page(self, page: list[ChunkFile]) -> Iterator[Discrepancy]:
         suspects = [row for row in page if self._fault(row)]
@@ -198,50 +167,7 @@ class Check:
             self.connection, row.chunk_id, waiting_status=self.waiting_status
         )
 
-    def _is_old(self, file: StoredFile) -> bool:
-        return time() - file.written_at > self.grace
-
-    def _without_named_by_id(self, file_paths: list[StoredPath]) -> set[StoredPath]:
-        """Return the paths that do not belong to the row whose id is in the name."""
-        found = filter(None, map(ID_IN_NAME.search, file_paths))
-        rows = queries.files.get_chunk_files(self.connection, [UUID(match[1]) for match in found])
-        return set(file_paths) - {self.files.path_of(row) for row in rows}
-
-    def _strays(self, candidates: list[StoredPath]) -> Iterator[Discrepancy]:
-        # Rows of the earlier service may spell paths differently.
-        spellings = [s for path in filter(_is_text, candidates) for s in self.files.spellings(path)]
-        known = queries.files.filter_known_paths(self.connection, spellings) if spellings else []
-        for file_path in sorted(set(candidates) - {self.files.canonical(path) for path in known}):
-            if not self.repair:
-                yield Discrepancy(Kind.STRAY_FILE, file_path, None, "no row names it", False)
-            elif aside := self._set_aside(file_path):
-                detail = f"no row names it: moved to {aside}"
-                yield Discrepancy(Kind.STRAY_FILE, file_path, None, detail, True)
-
-    def _unreadable(self, top: str) -> Iterator[Discrepancy]:
-        """Yield what the listing of `top` could not read. A row's own file comes with its row."""
-        found = self.files.unreadable
-        below = [path for path in found if path == top or path.startswith(f"{top}/")]
-        paths = [self.files.canonical(path) for path in below]
-        for path in sorted(self._without_named_by_id(paths)):
-            yield Discrepancy(Kind.UNREADABLE, path, None, found[path], False)
-
-    def _set_aside(self, file_path: StoredPath) -> str | None:
-        if not self._without_named_by_id([file_path]):
-            return None  # its upload was completed meanwhile
-        return self.files.set_aside(file_path, grace=self.grace)
-
-
-def _pages(files: Iterator[StoredFile]) -> Iterator[list[StoredFile]]:
-    while page := list(islice(files, PAGE)):
-        yield page
-
 
 def _reason(error: OSError | StorageUnavailable) -> str:
     cause = error.__cause__ if isinstance(error, StorageUnavailable) else error
     return (isinstance(cause, OSError) and cause.strerror) or str(cause)
-
-
-def _is_text(file_path: str) -> bool:
-    """Return whether PostgreSQL could hold a path: a name on disk may be any bytes."""
-    return not re.search(r"[\ud800-\udfff]", file_path)

@@ -18,11 +18,11 @@ from support.recorder import SPEECH, Recorder
 from support.service import Service, clean_environ
 
 from ingest_api.database.pool import connect
-from ingest_api.models.chunks import ChunkStatus
 from ingest_api.settings import Settings
 from ingest_api.storage.base import FileStatus, StoredFile
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.usecases.fsck import Check, Kind
+from ingest_api.usecases.strays import Strays
 
 HOURS_AGO = time.time() - 3 * 3600
 
@@ -354,9 +354,7 @@ def test_what_a_damaged_disk_cannot_list_is_found_once_and_stops_nothing(emptied
         _age(file)
     settings = Settings.from_environ({"DATABASE_URL": emptied.database_url})
     with connect(settings) as connection:
-        check = Check(
-            connection, _Damaged(emptied.storage), waiting_status=ChunkStatus.QUEUED, grace=3600
-        )
+        check = Strays(connection, _Damaged(emptied.storage), grace=3600)
         found = [*check.stray_files(lambda _: None), *check.temporary_files()]
     assert [(finding.kind, Path(finding.file_path).name) for finding in found] == [
         (Kind.STRAY_FILE, stray.name),
@@ -453,10 +451,8 @@ def test_it_says_why_it_could_not_run(emptied: Service, new_database, tmp_path: 
     assert emptied.rows(recorder)[0]["status"] == "QUEUED"
 
 
-def _check(service: Service, connection: Any) -> Check:
-    return Check(
-        connection, DiskUpkeep(service.storage), waiting_status="QUEUED", grace=3600, repair=True
-    )
+def _strays(service: Service, connection: Any) -> Strays:
+    return Strays(connection, DiskUpkeep(service.storage), grace=3600, repair=True)
 
 
 class _Busy(DiskUpkeep):
@@ -487,7 +483,6 @@ def _rows_found(
             connection,
             _Busy(service.storage, events),
             waiting_status="QUEUED",
-            grace=3600,
             repair=True,
         )
         return [(finding.kind.value, finding.repaired) for finding in run.rows(lambda _: None)]
@@ -538,7 +533,7 @@ def test_a_stray_whose_row_came_in_the_last_moment_stays(emptied: Service) -> No
     strays = [_stray(emptied, recorder, b"stray %d" % number) for number in range(2)]
     settings = Settings.from_environ({"DATABASE_URL": emptied.database_url})
     with connect(settings) as connection:
-        found = _check(emptied, connection).stray_files(lambda _: None)
+        found = _strays(emptied, connection).stray_files(lambda _: None)
         first = next(found).file_path
         [other] = [file for file in strays if not str(file).endswith(first)]
         for number in range(2):
@@ -580,7 +575,7 @@ def test_an_upload_that_is_completed_while_its_file_is_moved_keeps_it(emptied: S
         data = b"stray %d" % number
         file = _stray(emptied, recorder, data)
         with connect(settings) as connection:
-            strays = _check(emptied, connection).stray_files(lambda _: None)
+            strays = _strays(emptied, connection).stray_files(lambda _: None)
             upload = threading.Thread(target=emptied.upload, args=[recorder, data])
             upload.start()
             list(strays)

@@ -44,6 +44,12 @@ def is_point_known(connection: Connection, point_id: UUID) -> bool:
     return scalars(connection, bool, "devices/is_point_known", point_id=point_id)[0]
 
 
+def list_register_devices(connection: Connection, point_id: UUID, register_id: UUID) -> list[UUID]:
+    """Return which devices may have recorded there."""
+    values = {"point_id": point_id, "register_id": register_id}
+    return scalars(connection, UUID, "devices/list_register_devices", **values)
+
+
 def update_device(
     connection: Connection, device_id: UUID, *, is_enabled: bool | None, token_hash: str | None
 ) -> Device | None:

@@ -1,10 +1,11 @@
 """What the rows say of their files: for fsck, for uploads, and for chunks requeued by id."""
 
+from datetime import datetime
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalar, scalars
-from ingest_api.models.chunks import ChunkFile, ChunkStatus
+from ingest_api.models.chunks import FENCE_STEP, ChunkFile, ChunkStatus, NewChunk
 
 
 def estimate_chunks(connection: Connection) -> int:
@@ -26,6 +27,14 @@ def get_chunk_files(connection: Connection, chunk_ids: list[UUID]) -> list[Chunk
 
 def filter_known_paths(connection: Connection, file_paths: list[str]) -> list[str]:
     return scalars(connection, str, "files/filter_known_paths", file_paths=file_paths)
+
+
+def adopt_chunk(
+    connection: Connection, chunk: NewChunk, *, status: ChunkStatus, received_at: datetime
+) -> bool:
+    """Return whether the row is new."""
+    values = vars(chunk) | {"status": status, "received_at": received_at, "fence": FENCE_STEP}
+    return run(connection, "files/adopt_chunk", **values) > 0
 
 
 def mark_file_missing(connection: Connection, chunk_id: UUID) -> bool:

@@ -92,6 +92,19 @@ class DiskUpkeep(DiskFiles):
                     return name
         return None
 
+    @disk_errors()
+    def bring_back(self, aside: StoredPath, path: StoredPath) -> None:
+        """Move a file from .lost+found to its place, unless there is one."""
+        self._move_back(self.root / aside, self.root / path)
+
+    @disk_errors()
+    def settle(self, path: StoredPath, recorded_at: datetime) -> None:
+        """Make a file that is in its place survive a power cut."""
+        file = self.root / path
+        sync_path(file)
+        self._folders.settle(file.parent, recorded_at)
+        sync_path(file.parent)
+
     def remove(self, recordings: Mapping[StoredPath, datetime]) -> dict[StoredPath, str]:
         """Remove files, given by path and time of recording; return the paths that failed, and why.
 
