@@ -1,6 +1,7 @@
 """What the pages of an OGG/Opus recording say of it (RFC 3533, section 6; RFC 7845, section 5)."""
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -32,13 +33,15 @@ def read_audio(file: BinaryIO) -> Audio:
     """Return what a recording says of itself. ValueError if it is no OGG/Opus, or has no audio."""
     pages = _pages(file)
     channels, skipped, rate = _head(next(pages, None))
-    audio = [page for page in pages if page.position > 0]
-    if not audio:
+    audio = (page for page in pages if page.position > 0)
+    first = next(audio, None)
+    if first is None:
         raise ValueError("there is no audio behind the headers")
-    first = audio[0]
-    length = audio[1].position - first.position if audio[1:] else _FRAME * first.packets
+    second = next(audio, None)
+    length = second.position - first.position if second else _FRAME * first.packets
     begin = max(0, first.position - length)  # it may be cut from a longer stream
-    seconds = (audio[-1].position - begin - (0 if begin else skipped)) / _RATE
+    *_, last = deque(audio, maxlen=1) or [second or first]
+    seconds = (last.position - begin - (0 if begin else skipped)) / _RATE
     if not 0 < seconds <= _LONGEST:
         raise ValueError(f"it says that it lasts {seconds:.0f} s")
     return Audio(seconds, rate or _RATE, channels)

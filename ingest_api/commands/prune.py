@@ -1,6 +1,5 @@
 """`flask ingest prune`."""
 
-import json
 import logging.config
 import logging.handlers
 import sys
@@ -20,15 +19,17 @@ from ingest_api.commands.parameters import (
     require_order,
     scope_options,
 )
+from ingest_api.commands.prune_report import show_plan, show_removed
 from ingest_api.components import Components
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
-from ingest_api.display import megabytes
 from ingest_api.logs import logging_config
 from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.retention import Selection, StatusCount
 from ingest_api.settings import Settings
 from ingest_api.usecases import retention
+from ingest_api.usecases.adoption import Adoption
+from ingest_api.usecases.lost_files import LostFiles
 
 ALL = "ALL"
 
@@ -106,7 +107,8 @@ def prune(
 
     For retention: --older-than 90d. For a person's right to erasure: --device or --point, with
     --from and --to; a chunk that overlaps the time is removed whole. Unprocessed chunks are kept
-    unless --status names theirs.
+    unless --status names theirs. What fsck has set aside, in .lost+found, is removed likewise, by
+    the time of its file and by what its name says, but not if --status selects.
 
     The service may keep running. An interrupted run is finished first. Exit status 1 if anything
     could not be removed or, with --device or --point, a worker was holding it.
@@ -122,25 +124,42 @@ def prune(
         before = _received_before(connection, older_than, force)
         scope = (point_id, device_id, recorded_from, recorded_until)
         selection = Selection(statuses, *scope, received_before=before)
-        if ALL in statuses:
-            selection = replace(selection, statuses=_every_status(connection, selection))
+        lost = _lost_files(components, connection, selection)
+        selection = _with_every_status(connection, selection)
         if dry_run:
-            _show_plan(queries.retention.count_prunable(connection, selection), selection, as_json)
+            show_plan(_count(connection, selection), lost.count(), selection, as_json)
             return
         retention.require_usual_share(connection, selection, force=force)
-        expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection)
+        expected = 0 if yes or not sys.stdin.isatty() else _confirm(connection, selection, lost)
         with maintenance(components, connection, exclusive=True, force=force):
             removed = _remove(components, connection, selection, batch, rate, expected)
-        look_again = point_id or device_id
-        kept = queries.retention.count_prunable(connection, selection) if look_again else []
-    _show_removed(removed, kept, monotonic() - started, as_json)
-    if removed.failed or any(count.status in selection.statuses for count in kept):
+            set_aside = lost.remove()
+        kept = _kept(connection, selection)
+    show_removed(removed, set_aside, kept, monotonic() - started, as_json)
+    if removed.failed or set_aside.failed or _is_any(kept, selection.statuses):
         raise click.exceptions.Exit(1)
 
 
-def _every_status(connection: Connection, selection: Selection) -> tuple[str, ...]:
-    counts = queries.retention.count_prunable(connection, selection)
-    return tuple({count.status for count in counts} - {ChunkStatus.PRUNED})
+def _count(connection: Connection, selection: Selection) -> list[StatusCount]:
+    return queries.retention.count_prunable(connection, selection)
+
+
+def _is_any(counts: list[StatusCount], statuses: tuple[str, ...]) -> bool:
+    return any(count.status in statuses for count in counts)
+
+
+def _with_every_status(connection: Connection, selection: Selection) -> Selection:
+    """Return the selection with the statuses that there are in place of `ALL`."""
+    if ALL not in selection.statuses:
+        return selection
+    found = {count.status for count in _count(connection, selection)} - {ChunkStatus.PRUNED}
+    return replace(selection, statuses=tuple(found))
+
+
+def _kept(connection: Connection, selection: Selection) -> list[StatusCount]:
+    """Return what is left after an erasure."""
+    is_erasure = selection.point_id or selection.device_id
+    return _count(connection, selection) if is_erasure else []
 
 
 def _received_before(
@@ -151,10 +170,19 @@ def _received_before(
     return retention.received_before(connection, older_than, force=force)
 
 
-def _confirm(connection: Connection, selection: Selection) -> int:
+def _lost_files(components: Components, connection: Connection, selection: Selection) -> LostFiles:
+    """Return those that go; none if only some statuses are selected, because they have none."""
+    files, waiting = components.storage, components.settings.waiting_status
+    adoption = Adoption(connection, files, waiting_status=waiting)
+    statuses = set(selection.statuses)
+    whole = ALL in statuses or {ChunkStatus.DONE, ChunkStatus.ERROR} <= statuses
+    return LostFiles(files, selection if whole else None, adoption)
+
+
+def _confirm(connection: Connection, selection: Selection, lost: LostFiles) -> int:
     """Ask for confirmation, and return the number of chunks to remove."""
-    counts = queries.retention.count_prunable(connection, selection)
-    _show_plan(counts, selection, as_json=False, err=True)
+    counts = _count(connection, selection)
+    show_plan(counts, lost.count(), selection, as_json=False, err=True)
     click.confirm("Remove them?", abort=True, err=True)
     return sum(count.chunks for count in counts if count.status in selection.statuses)
 
@@ -193,44 +221,3 @@ def _log_batches(settings: Settings) -> None:
         handler = system if there else {"class": "logging.NullHandler"}
         config["handlers"] = {"stderr": handler | {"formatter": "json"}}
     logging.config.dictConfig(config)
-
-
-def _show_plan(
-    counts: list[StatusCount], selection: Selection, as_json: bool, *, err: bool = False
-) -> None:
-    mentioned = {*selection.statuses, ChunkStatus.PRUNED}
-    kinds = {
-        "would_remove": [count for count in counts if count.status in selection.statuses],
-        "would_finish": [count for count in counts if count.status == ChunkStatus.PRUNED],
-        "would_keep": [count for count in counts if count.status not in mentioned],
-    }
-    if as_json:
-        plan = {verb: [vars(count) for count in found] for verb, found in kinds.items()}
-        click.echo(json.dumps(plan))
-        return
-    click.echo(f"would remove {_total(kinds['would_remove'])}", err=err)
-    if finish := kinds["would_finish"]:
-        click.echo(f"would finish an interrupted run first: {_total(finish)}", err=err)
-    if keep := kinds["would_keep"]:
-        click.echo(f"would keep {_total(keep)}; see --status", err=err)
-
-
-def _show_removed(
-    removed: retention.Batch, kept: list[StatusCount], seconds: float, as_json: bool
-) -> None:
-    if as_json:
-        totals = vars(removed) | {"seconds": round(seconds, 1)}
-        click.echo(json.dumps({"removed": totals, "kept": [vars(count) for count in kept]}))
-        return
-    click.echo(f"removed {removed.chunks} chunks ({megabytes(removed.bytes)}) in {seconds:.1f} s")
-    if kept:
-        click.echo(f"kept {_total(kept)}; see --status")
-    if removed.failed:
-        click.echo(f"{removed.failed} files could not be removed; the log says which", err=True)
-
-
-def _total(counts: list[StatusCount]) -> str:
-    chunks = sum(count.chunks for count in counts)
-    statuses = ", ".join(f"{count.chunks} {count.status}" for count in counts)
-    size = megabytes(sum(count.bytes for count in counts))
-    return f"{chunks} chunks ({size})" + (f": {statuses}" if statuses else "")

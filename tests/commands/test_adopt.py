@@ -1,5 +1,6 @@
 """`flask ingest fsck --adopt`: files prove whose they are, and get their rows back."""
 
+import errno
 import json
 import os
 import struct
@@ -14,7 +15,18 @@ from support.leases import HttpWorker
 from support.recorder import SPEECH, Recorder
 from support.service import Service
 
+from ingest_api.database.pool import connect
+from ingest_api.errors import StorageUnavailable
+from ingest_api.models.chunks import ChunkStatus
+from ingest_api.settings import Settings
+from ingest_api.storage.base import Content
+from ingest_api.storage.disk.upkeep import DiskUpkeep
+from ingest_api.storage.layout import StoredPath
+from ingest_api.usecases.adoption import Adoption
+from ingest_api.usecases.strays import Strays
+
 ID = "00000000-0000-8000-8000-000000000001"
+DAMAGED = "it is damaged, or no device that is known there has recorded it"
 TOLD = "no row names it, and it cannot be adopted: "
 FACTS = ["device_id", "point_id", "register_id", "start_ts", "file_path", "file_size_bytes"]
 FORMAT = ["sha256", "codec", "sample_rate", "channels", "duration_sec", "status"]
@@ -86,7 +98,8 @@ def test_every_row_comes_back_as_it_was(emptied: Service) -> None:
         assert timedelta(hours=2) < old["created_at"] - new["created_at"] < timedelta(hours=4)
         assert new["attempts"] == new["attempts_forgiven"] == 1000  # no lease of before matches
     assert _fsck(emptied, "--adopt")[0] == 0
-    again = emptied.upload(recorders[1], _speech(5))
+    ends = (recorders[1].clock + timedelta(seconds=59.9)).isoformat()
+    again = emptied.upload(recorders[1], _speech(5), end_ts=ends)
     assert (again.status_code, again.json()["duplicate"]) == (200, True)
     assert len(HttpWorker(emptied).claim(limit=10)) == 6
 
@@ -124,9 +137,9 @@ def test_what_is_damaged_is_not_adopted(emptied: Service) -> None:
     file = _stray(emptied, emptied.recorder())
     file.write_bytes(SPEECH[:-1])
     _age(file)
-    assert _not_adopted(emptied) == "it is damaged, or its device is not registered"
+    assert _not_adopted(emptied) == DAMAGED
     finding = _fsck(emptied, "--adopt", "--repair")[1][0]
-    assert "registered: moved to .lost+found/" in finding["detail"]
+    assert "recorded it: moved to .lost+found/" in finding["detail"]
     assert _fsck(emptied, "--adopt")[0] == 0  # it was told once
 
 
@@ -134,7 +147,7 @@ def test_a_device_that_nobody_knows_is_not_made(emptied: Service) -> None:
     _stray(emptied, emptied.recorder())
     with emptied.connect() as connection:
         connection.execute("DELETE FROM devices")
-    assert _not_adopted(emptied) == "it is damaged, or its device is not registered"
+    assert _not_adopted(emptied) == DAMAGED
 
 
 def test_what_retention_has_removed_does_not_come_back(emptied: Service) -> None:
@@ -184,6 +197,36 @@ def test_a_name_that_is_not_ours_is_not_adopted(emptied: Service, name: str) -> 
     assert _not_adopted(emptied) == "its name is none that this service gives"
 
 
+def test_one_that_cannot_be_read_stops_no_other(emptied: Service) -> None:
+    """The disk reports an error for one."""
+    recorder = emptied.recorder()
+    files = []
+    for number in range(2):
+        recorder.clock += timedelta(minutes=1)
+        file = emptied.upload(recorder, _speech(number)).json()["stored_path"]
+        files.append(emptied.storage / file)
+    _lose_rows(emptied)
+    with connect(Settings.from_environ({"DATABASE_URL": emptied.database_url})) as connection:
+        store = _Damaged(emptied.storage, files[0].name)
+        adoption = Adoption(connection, store, waiting_status=ChunkStatus.QUEUED)
+        found = list(Strays(connection, store, 3600, adoption=adoption).stray_files(lambda _: None))
+    assert "it cannot be read: [Errno 5]" in found[0].detail
+    assert [finding.repaired for finding in found] == [False, True]
+
+
+class _Damaged(DiskUpkeep):
+    """A disk that cannot read a file."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(root)
+        self._name = name
+
+    def open(self, path: StoredPath) -> Content:
+        if path.endswith(self._name):
+            raise StorageUnavailable from OSError(errno.EIO, "Input/output error")
+        return super().open(path)
+
+
 def test_links_and_pipes_in_place_of_files_are_left_alone(emptied: Service) -> None:
     file = _stray(emptied, emptied.recorder())
     aside = file.rename(emptied.folder / "aside")
@@ -208,3 +251,71 @@ def test_a_row_that_came_meanwhile_stays_as_it_is(emptied: Service) -> None:
     assert emptied.rows(recorder) == [before]
     assert lost.exists()
     assert file.read_bytes() == SPEECH
+
+
+def _set_aside(service: Service, recorder: Recorder, data: bytes) -> Path:
+    """Where it is in .lost+found."""
+    file = _stray(service, recorder, data)
+    finding = _fsck(service, "--repair")[1][0]
+    assert not file.exists()
+    return service.storage / str(finding["detail"]).rpartition(" ")[2]
+
+
+def _prune(service: Service, *options: str) -> dict[str, int]:
+    """What is removed of what was set aside."""
+    result = flask_ingest(
+        *(service.database_url, "prune", "--yes", "--json", *options),
+        AUDIO_STORAGE_DIR=str(service.storage),
+    )
+    assert result.returncode == 0, result.stderr
+    lost: dict[str, int] = json.loads(result.stdout)["lost_and_found"]
+    return lost
+
+
+def test_retention_removes_what_was_set_aside_long_ago(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    new, old = (_set_aside(emptied, recorder, _speech(number)) for number in range(2))
+    then = time.time() - 91 * 86400
+    os.utime(old, (then, then))
+    for other, removed in (["--status", "done"], 0), (["--dry-run"], 1), ([], 1):
+        lost = _prune(emptied, "--older-than", "90d", *other)
+        assert lost["files"] == removed
+        assert lost["bytes"] == removed * len(_speech(1))
+        assert old.exists() is (other != [])
+    assert not old.parent.exists()
+    assert new.exists()
+
+
+def test_erasure_takes_what_was_set_aside(emptied: Service) -> None:
+    recorder, other = emptied.recorder(), emptied.recorder()
+    kept = _set_aside(emptied, other, _speech(0))
+    files = []
+    for number in range(4):
+        recorder.clock += timedelta(hours=2)
+        files.append(_set_aside(emptied, recorder, _speech(number)))
+    device = ["--device", str(recorder.device.device_id)]
+    time_of_two = [
+        *("--from", (recorder.clock - timedelta(hours=3)).isoformat()),
+        *("--to", (recorder.clock - timedelta(hours=1)).isoformat()),
+    ]
+    assert _prune(emptied, *device, *time_of_two)["files"] == 1
+    assert [file.exists() for file in files] == [True, True, False, True]
+    files[0].write_bytes(b"damaged")  # it may be this device's
+    assert _prune(emptied, *device)["files"] == 3
+    assert kept.exists()
+    point = ["--point", str(other.device.point_id)]
+    assert _prune(emptied, *point, "--status", "queued")["files"] == 0
+    assert _prune(emptied, *point, "--status", "all")["files"] == 1
+
+
+def test_of_two_devices_at_a_register_erasure_takes_the_files_of_one(emptied: Service) -> None:
+    recorder = emptied.recorder()
+    first = _set_aside(emptied, recorder, _speech(1))
+    with emptied.connect() as connection:
+        [[second_id]] = connection.execute(
+            "INSERT INTO devices (device_id, point_id, register_id, token_hash) SELECT"
+            " gen_random_uuid(), point_id, register_id, 'x' FROM devices RETURNING device_id"
+        ).fetchall()
+    assert _prune(emptied, "--device", str(second_id))["files"] == 0
+    assert first.exists()
+    assert _prune(emptied, "--device", str(recorder.device.device_id))["files"] == 1

@@ -134,6 +134,7 @@ def test_it_tells_what_it_would_do(emptied: Service) -> None:
         ],
         "would_finish": [],
         "would_keep": [{"status": "QUEUED", "chunks": 1, "bytes": 1}],
+        "lost_and_found": {"files": 0, "bytes": 0},
     }
     assert all(file.exists() for file in files)
     assert len(emptied.rows(recorder)) == 3
