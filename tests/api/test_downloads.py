@@ -329,6 +329,7 @@ def test_a_row_of_the_earlier_service_has_no_etag(
     assert worker.get_file(chunk["chunk_id"], **modified).status_code == 304
 
 
+@pytest.mark.slow
 def test_who_stops_taking_it_holds_no_thread_for_ever(start_service) -> None:
     service = start_service(REQUEST_STALL_SECONDS="1", WORKERS="1", THREADS="2")
     recorder = service.recorder()

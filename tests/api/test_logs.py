@@ -67,6 +67,7 @@ def test_no_secret_is_ever_logged(start_service) -> None:
     assert all(line["level"] for line in service.log())  # every line is JSON
 
 
+@pytest.mark.slow
 def test_the_databases_password_is_never_logged(start_service) -> None:
     service = start_service("postgresql://ingest:the-pass-word@127.0.0.1:1/ingest")
     headers = {"Authorization": "Bearer some-token-or-other"}

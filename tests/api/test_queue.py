@@ -406,6 +406,7 @@ def test_what_cannot_be_told_is_not_given_away(emptied: Service, worker: HttpWor
         assert stored == {"status": "QUEUED", "attempts": 0}
 
 
+@pytest.mark.slow
 def test_a_claim_that_takes_too_long_gives_nothing_away(
     emptied: Service, worker: HttpWorker
 ) -> None:

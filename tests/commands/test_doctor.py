@@ -397,6 +397,7 @@ def test_without_a_database_the_rest_is_checked(doctor: Doctor) -> None:
     assert "database schema" not in report.checks
 
 
+@pytest.mark.slow
 def test_a_database_that_hangs_is_given_up(doctor: Doctor, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK schema_migrations")

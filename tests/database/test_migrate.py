@@ -280,6 +280,7 @@ def test_no_other_schema_is_ever_allowed(tmp_path, database_url: str, damage: st
     assert service.process.wait(20) == 1
 
 
+@pytest.mark.slow
 def test_a_running_service_waits_for_a_schema_that_is_behind(start_service, empty_url) -> None:
     """The database was away at the start, and is behind when it comes."""
     service = start_service()

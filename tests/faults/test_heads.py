@@ -12,7 +12,7 @@ from support.raw import read_status
 from support.service import Service
 
 THREADS = 4
-STALL_SECONDS = 8
+STALL_SECONDS = 4
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

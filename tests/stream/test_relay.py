@@ -333,6 +333,7 @@ def test_what_it_asks_reads_no_whole_table(read_only_url: str, name: str) -> Non
 # A full Redis
 
 
+@pytest.mark.slow
 def test_when_redis_is_full_nothing_is_lost_and_it_drains(
     database_url: str, valkey: LocalValkey
 ) -> None:
@@ -468,6 +469,7 @@ def _is_queued(url: str, chunks: int) -> bool:
     return _statuses(url) == {"QUEUED": chunks}
 
 
+@pytest.mark.slow
 def test_it_outlives_redis(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -580,6 +582,7 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert len(_pass(database_url, valkey)) == 1
 
 
+@pytest.mark.slow
 def test_a_replica_is_of_no_use_until_it_is_promoted(
     database_url: str, valkey: LocalValkey, start_valkey: Callable[..., LocalValkey]
 ) -> None:

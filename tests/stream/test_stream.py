@@ -293,6 +293,7 @@ def test_without_redis_the_service_starts_and_says_so(start: Start) -> None:
     assert service.health()[1]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_an_outage_is_told_once_and_so_is_its_end(start: Start, valkey: LocalValkey) -> None:
     service = start(valkey.url)
     recorder = service.recorder()
@@ -330,6 +331,7 @@ def test_a_frozen_redis_is_soon_left_in_peace(start: Start, valkey: LocalValkey)
     assert _count(service, "UPLOADED") == len(chunks)
 
 
+@pytest.mark.slow
 def test_a_frozen_redis_holds_up_nobody_of_a_crowd(start: Start, valkey: LocalValkey) -> None:
     service = start(valkey.url)
     recorder = service.recorder()
@@ -343,6 +345,7 @@ def test_a_frozen_redis_holds_up_nobody_of_a_crowd(start: Start, valkey: LocalVa
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_name_that_is_looked_up_for_ever_holds_up_nobody(start: Start, monkeypatch: Any) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "-k support.slow_lookup_worker.SlowLookupWorker")
