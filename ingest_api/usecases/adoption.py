@@ -50,8 +50,8 @@ class Adoption:
         if queries.chunks.is_pruned(self._connection, named.chunk_id):
             raise NotAdoptable("retention has removed its chunk")
         chunk, received_at = self._read(file, named)
-        if file != place:
-            self._files.bring_back(file, place)
+        if file != place and not self._files.bring_back(file, place):
+            raise NotAdoptable("another file is in its place")
         self._files.settle(place, chunk.start_ts)
         queries.files.adopt_chunk(
             self._connection, chunk, status=self._waiting_status, received_at=received_at

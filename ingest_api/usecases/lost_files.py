@@ -26,7 +26,7 @@ class LostTotals:
 
     files: int = 0
     bytes: int = 0
-    failed: int = 0  # could not be removed; the log names them
+    failed: int = 0  # could not be read or removed; the log names them
 
 
 class LostFiles:
@@ -51,6 +51,10 @@ class LostFiles:
                 _log.error("not removed: %s: %s", path, reason)
             gone = [file.size for file in page if file.path not in failures]
             removed, size, failed = removed + len(gone), size + sum(gone), failed + len(failures)
+        for folder, reason in self._files.unreadable.items():
+            if folder.startswith(LOST_AND_FOUND):
+                _log.error("not read: %s: %s", folder, reason)
+                failed += 1
         return LostTotals(removed, size, failed)
 
     def _selected(self) -> Iterator[StoredFile]:

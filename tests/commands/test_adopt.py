@@ -117,6 +117,19 @@ def test_what_was_set_aside_comes_back_too(emptied: Service) -> None:
     assert _fsck(emptied, "--adopt")[0] == 0
 
 
+def test_it_takes_no_other_files_place(emptied: Service) -> None:
+    """What is there is damaged, and too young to be looked at."""
+    recorder = emptied.recorder()
+    file = _stray(emptied, recorder)
+    lost = emptied.storage / ".lost+found/20260101T000000Z" / file.relative_to(emptied.storage)
+    lost.parent.mkdir(parents=True)
+    file.rename(lost)
+    file.write_bytes(SPEECH[:-1])
+    assert _fsck(emptied, "--adopt")[0] == 0
+    assert (file.read_bytes(), lost.read_bytes()) == (SPEECH[:-1], SPEECH)
+    assert emptied.rows(recorder) == []
+
+
 def test_a_device_that_was_moved_is_found(emptied: Service) -> None:
     recorder = emptied.recorder()
     assert emptied.upload(recorder, _speech(1)).status_code == 200

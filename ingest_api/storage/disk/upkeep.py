@@ -93,9 +93,17 @@ class DiskUpkeep(DiskFiles):
         return None
 
     @disk_errors()
-    def bring_back(self, aside: StoredPath, path: StoredPath) -> None:
-        """Move a file from .lost+found to its place, unless there is one."""
-        self._move_back(self.root / aside, self.root / path)
+    def bring_back(self, aside: StoredPath, path: StoredPath) -> bool:
+        """Move a file from .lost+found to its place. Return False if that is taken."""
+        source, target = self.root / aside, self.root / path
+        self._ensure(target.parent)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        sync_path(target.parent)
+        source.unlink()
+        return True
 
     @disk_errors()
     def settle(self, path: StoredPath, recorded_at: datetime) -> None:
