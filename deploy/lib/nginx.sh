@@ -56,15 +56,16 @@ raise_limits() {
     run sed --in-place 's/^\(\s*\)worker_connections 768;/\1worker_connections 16384;/' \
       /etc/nginx/nginx.conf
   fi
-  put "$units_folder/nginx.service.d/ingest-api.conf" 0644 <<END
+  local drop_in=$units_folder/nginx.service.d/ingest-api.conf limit=LimitNOFILE=65536
+  # Not for a comment that has changed: while nginx restarts, devices are refused.
+  if grep --quiet --line-regexp "$limit" "$drop_in" 2>/dev/null; then return; fi
+  put "$drop_in" 0644 <<END
 # Written by install: a connection to a device takes a descriptor, a busy one three.
 [Service]
-LimitNOFILE=65536
+$limit
 END
-  if [ -n "$wrote" ]; then
-    run systemctl daemon-reload
-    run systemctl restart nginx  # a reload is not enough
-  fi
+  run systemctl daemon-reload
+  run systemctl restart nginx  # a reload is not enough
 }
 
 # Changes by an operator or certbot stay; the new site is put beside theirs.

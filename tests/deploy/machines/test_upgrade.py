@@ -69,6 +69,10 @@ def test_the_version_before_comes_back_when_the_new_one_dies(site: Site) -> None
     _refused(site, folder, "it dies under systemd")
 
 
+def _nginx_since(site: Site) -> str:
+    return site.machine.shell("systemctl show --property=ActiveEnterTimestampMonotonic nginx")
+
+
 def _can_read(site: Site, user: str, *files: str) -> bool:
     done = [site.machine.run("runuser", "-u", user, "cat", it, check=False) for it in files]
     return all(it.returncode == 0 for it in done)
@@ -78,8 +82,10 @@ def test_the_upgrade_from_the_version_before_loses_no_upload(site: Site) -> None
     before = site.serving_release()
     audio = "/var/lib/ingest_api/audio"
     recording = f"{audio}/{site.upload()['stored_path']}"
+    nginx = _nginx_since(site)
     with _no_upload_fails(site):
         site.install()
+    assert _nginx_since(site) == nginx  # it was not restarted: that refuses connections
     later = f"{audio}/{site.upload()['stored_path']}"
     for user in ("www-data", "asr"):
         assert _can_read(site, user, recording, later)
