@@ -15,6 +15,10 @@ from support.service import Service
 from support.valkey import LocalValkey, ValkeyError
 from support.workers import EXAMPLE, Start, Worker
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a background job of a shell. Processes would inherit it, and tests send them Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 MARKS = {
     "deploy": "slow",
     "deploy/machines": "machine",

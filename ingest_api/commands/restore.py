@@ -41,7 +41,7 @@ def restore(backup: Path, checksums: bool, force: bool, as_json: bool) -> None:
     fsck. Unfinished chunks wait again, also for their announcement in Redis, and workers lose the
     leases of before. Grants to other roles are not restored but printed, as are the devices whose
     tokens may be older than the loss. Recordings received after the backup, and still in
-    AUDIO_STORAGE_DIR, become stray files.
+    AUDIO_STORAGE_DIR, become stray files: flask ingest fsck --adopt writes their rows.
 
     Exit status 0: done; 1: failed. If files in the backup are damaged, the database is restored
     only with --force, without those files.

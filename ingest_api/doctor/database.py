@@ -112,4 +112,4 @@ def _check_snapshots(connection: Connection) -> Iterator[Finding]:
         cure = "end it if it hangs: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED"
         yield warn("database snapshots", message, cure)
     if not old:
-        yield ok("database snapshots", "none is older than an hour")
+        yield ok("database snapshots", "none that this role can see is older than an hour")

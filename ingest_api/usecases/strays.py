@@ -51,7 +51,7 @@ class Strays:
         yield from self._unreadable(RECORDINGS)
 
     def lost_files(self) -> Iterator[Discrepancy]:
-        """Take back what was set aside and has no row; yield what was taken back."""
+        """Take back what was set aside and has no row; yield it, and what cannot be taken back."""
         if self.adoption is None:
             return
         for page in _pages(self.files.list(LOST_AND_FOUND)):
@@ -59,8 +59,10 @@ class Strays:
             for place in sorted(self._without_named_by_id(list(places))):
                 try:
                     chunk_id = self.adoption.adopt(places[place], place)
-                except NotAdoptable:
-                    continue  # it was found, and told, when it was set aside
+                except NotAdoptable as error:
+                    detail = f"set aside, and it cannot be adopted: {error}"
+                    yield Discrepancy(Kind.STRAY_FILE, places[place], None, detail, False)
+                    continue
                 detail = f"no row named it: adopted, and brought back to {place}"
                 yield Discrepancy(Kind.STRAY_FILE, places[place], chunk_id, detail, True)
 

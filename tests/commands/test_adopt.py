@@ -27,6 +27,7 @@ from ingest_api.usecases.strays import Strays
 
 ID = "00000000-0000-8000-8000-000000000001"
 DAMAGED = "it is damaged, or no device that is known there has recorded it"
+ASIDE = "set aside, and it cannot be adopted: "
 TOLD = "no row names it, and it cannot be adopted: "
 FACTS = ["device_id", "point_id", "register_id", "start_ts", "file_path", "file_size_bytes"]
 FORMAT = ["sha256", "codec", "sample_rate", "channels", "duration_sec", "status"]
@@ -125,7 +126,8 @@ def test_it_takes_no_other_files_place(emptied: Service) -> None:
     lost.parent.mkdir(parents=True)
     file.rename(lost)
     file.write_bytes(SPEECH[:-1])
-    assert _fsck(emptied, "--adopt")[0] == 0
+    [finding] = _fsck(emptied, "--adopt")[1]
+    assert finding["detail"] == f"{ASIDE}another file is in its place"
     assert (file.read_bytes(), lost.read_bytes()) == (SPEECH[:-1], SPEECH)
     assert emptied.rows(recorder) == []
 
@@ -153,7 +155,9 @@ def test_what_is_damaged_is_not_adopted(emptied: Service) -> None:
     assert _not_adopted(emptied) == DAMAGED
     finding = _fsck(emptied, "--adopt", "--repair")[1][0]
     assert "recorded it: moved to .lost+found/" in finding["detail"]
-    assert _fsck(emptied, "--adopt")[0] == 0  # it was told once
+    [finding] = _fsck(emptied, "--adopt")[1]
+    assert (finding["repaired"], finding["detail"]) == (False, f"{ASIDE}{DAMAGED}")
+    assert _fsck(emptied)[0] == 0
 
 
 def test_a_device_that_nobody_knows_is_not_made(emptied: Service) -> None:
