@@ -73,6 +73,7 @@ def test_it_notices_that_the_database_refuses_uploads(start_service) -> None:
     assert service.health()[0] == 200
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_made_does_not_stop_the_start(
     start_service, tmp_path: Path
 ) -> None:

@@ -253,6 +253,7 @@ def test_full_finds_and_mends_what_the_backups_disk_has_spoilt(
     assert len(assert_whole(folder)) == 3
 
 
+@pytest.mark.slow
 def test_only_so_many_are_kept_and_exactly_the_files_that_they_have(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -288,6 +289,7 @@ def test_an_erasure_is_complete_with_keep_1(
     assert len(assert_whole(folder)) == 1
 
 
+@pytest.mark.slow
 def test_a_list_that_is_damaged_removes_nothing(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -549,6 +551,7 @@ def _small_disk(path: Path, options: str) -> Iterator[list[str]]:
         holder.communicate()
 
 
+@pytest.mark.slow
 def test_a_backup_that_has_no_room_is_not_begun(
     emptied: Service, recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -566,6 +569,7 @@ def test_a_backup_that_has_no_room_is_not_begun(
     assert "2" not in left  # but for the marker and an empty folder
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_harms_no_earlier_backup(
     emptied: Service, recorder: Recorder, tmp_path: Path
 ) -> None:

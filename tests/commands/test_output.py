@@ -8,6 +8,8 @@ import pytest
 from support.commands import COMMAND
 from support.service import Service, clean_environ
 
+pytestmark = pytest.mark.slow
+
 CLEAN = ("fsck",)
 COMMANDS = [CLEAN, ("fsck", "--help"), ("list-devices", "--json")]
 

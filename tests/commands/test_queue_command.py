@@ -220,6 +220,7 @@ def large_url(new_database: Callable[..., str]) -> Iterator[str]:
     yield url
 
 
+@pytest.mark.slow
 def test_it_admits_what_it_has_not_counted(large_url: str) -> None:
     told = _look(large_url)
     assert told["states"] == NOTHING | {"DONE": 100_000, "QUEUED": 200, "ERROR": 100}

@@ -108,6 +108,7 @@ def test_it_brings_everything_back(emptied: Service, backup: Path, fresh: Servic
     _assert_clean(fresh)
 
 
+@pytest.mark.slow
 def test_the_service_goes_on_where_it_was(
     emptied: Service, recorder: Recorder, backup: Path, fresh: Service
 ) -> None:

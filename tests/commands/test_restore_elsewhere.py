@@ -15,6 +15,8 @@ from support.service import Service
 
 from ingest_api.backups.archive import read_entries, selections
 
+pytestmark = pytest.mark.slow
+
 GUIDE = """
 CREATE ROLE asr LOGIN;
 GRANT SELECT, UPDATE (status, error_message) ON audio_chunks TO asr;

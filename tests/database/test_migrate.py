@@ -258,6 +258,7 @@ def test_a_database_without_an_encoding_is_refused(postgres: LocalPostgres) -> N
     assert "no encoding (SQL_ASCII)" in result.stderr
 
 
+@pytest.mark.slow
 def test_it_starts_on_a_schema_that_is_ahead_when_it_is_allowed_to(start_service) -> None:
     """To go back a version after an upgrade that failed."""
     service = start_service()

@@ -200,6 +200,7 @@ def test_a_row_in_somebodys_hands_is_not_waited_for(database_url: str, valkey: L
     assert _statuses(database_url) == {"DONE": 1, "QUEUED": 10}
 
 
+@pytest.mark.slow
 def test_two_at_a_time_lose_nothing(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -428,6 +429,7 @@ def test_it_stops_while_it_rests(
     running.stop(signum)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
@@ -447,6 +449,7 @@ def test_it_stops_while_it_works_and_the_next_one_goes_on(
     assert set(_announced(valkey)) == set(chunks)
 
 
+@pytest.mark.slow
 def test_it_stops_while_redis_hangs(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -513,6 +516,7 @@ def test_it_outlives_postgresql(
     assert all("the database (DATABASE_URL): " in message for message in errors)
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_schema(
     start_relay: Callable[..., _Running],
     new_database: Callable[..., str],

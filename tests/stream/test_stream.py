@@ -312,6 +312,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(start: Start, valkey: LocalVal
     assert _told(service, "ERROR", FAILED) == 1
 
 
+@pytest.mark.slow
 def test_a_frozen_redis_is_soon_left_in_peace(start: Start, valkey: LocalValkey) -> None:
     service = start(valkey.url)
     recorder = service.recorder()
