@@ -34,6 +34,8 @@ from support.service import Service
 
 from ingest_api.database import migrations
 
+pytestmark = pytest.mark.slow
+
 AS_ROOT = os.geteuid() == 0
 
 
@@ -253,7 +255,6 @@ def test_full_finds_and_mends_what_the_backups_disk_has_spoilt(
     assert len(assert_whole(folder)) == 3
 
 
-@pytest.mark.slow
 def test_only_so_many_are_kept_and_exactly_the_files_that_they_have(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -289,7 +290,6 @@ def test_an_erasure_is_complete_with_keep_1(
     assert len(assert_whole(folder)) == 1
 
 
-@pytest.mark.slow
 def test_a_list_that_is_damaged_removes_nothing(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -315,7 +315,6 @@ def test_a_list_that_is_damaged_removes_nothing(
     assert len(assert_whole(folder)) == 1
 
 
-@pytest.mark.slow
 def test_an_interrupted_backup_harms_no_other_and_is_cleared_away(
     emptied: Service, recorder: Recorder, folder: Path
 ) -> None:
@@ -551,7 +550,6 @@ def _small_disk(path: Path, options: str) -> Iterator[list[str]]:
         holder.communicate()
 
 
-@pytest.mark.slow
 def test_a_backup_that_has_no_room_is_not_begun(
     emptied: Service, recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -569,7 +567,6 @@ def test_a_backup_that_has_no_room_is_not_begun(
     assert "2" not in left  # but for the marker and an empty folder
 
 
-@pytest.mark.slow
 def test_a_disk_that_fills_up_harms_no_earlier_backup(
     emptied: Service, recorder: Recorder, tmp_path: Path
 ) -> None:

@@ -37,6 +37,8 @@ from ingest_api.database.queries.backups import list_relations
 from ingest_api.settings import Settings
 from ingest_api.storage.layout import LOCK
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recorder(emptied: Service) -> Recorder:
@@ -108,7 +110,6 @@ def test_it_brings_everything_back(emptied: Service, backup: Path, fresh: Servic
     _assert_clean(fresh)
 
 
-@pytest.mark.slow
 def test_the_service_goes_on_where_it_was(
     emptied: Service, recorder: Recorder, backup: Path, fresh: Service
 ) -> None:
@@ -125,7 +126,6 @@ def test_the_service_goes_on_where_it_was(
     _assert_clean(fresh)
 
 
-@pytest.mark.slow
 def test_a_backup_that_is_made_under_load_is_of_one_moment(
     start_service: Callable[..., Service], tmp_path: Path, new_database: Callable[..., str]
 ) -> None:
@@ -173,7 +173,6 @@ def test_a_backup_that_is_made_under_load_is_of_one_moment(
         assert len(paths) == told["chunks"]
 
 
-@pytest.mark.slow
 def test_what_is_interrupted_is_run_again(
     backup: Path, tmp_path: Path, new_database: Callable[..., str]
 ) -> None:

@@ -32,6 +32,8 @@ from ingest_api.stream.relay import MARK, PAGE, Relay
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 
+pytestmark = pytest.mark.slow
+
 FAILS, WORKS_AGAIN = "chunks are not announced, trying again", "chunks are announced again"
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -200,7 +202,6 @@ def test_a_row_in_somebodys_hands_is_not_waited_for(database_url: str, valkey: L
     assert _statuses(database_url) == {"DONE": 1, "QUEUED": 10}
 
 
-@pytest.mark.slow
 def test_two_at_a_time_lose_nothing(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -334,7 +335,6 @@ def test_what_it_asks_reads_no_whole_table(read_only_url: str, name: str) -> Non
 # A full Redis
 
 
-@pytest.mark.slow
 def test_when_redis_is_full_nothing_is_lost_and_it_drains(
     database_url: str, valkey: LocalValkey
 ) -> None:
@@ -429,7 +429,6 @@ def test_it_stops_while_it_rests(
     running.stop(signum)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
@@ -449,7 +448,6 @@ def test_it_stops_while_it_works_and_the_next_one_goes_on(
     assert set(_announced(valkey)) == set(chunks)
 
 
-@pytest.mark.slow
 def test_it_stops_while_redis_hangs(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -472,7 +470,6 @@ def _is_queued(url: str, chunks: int) -> bool:
     return _statuses(url) == {"QUEUED": chunks}
 
 
-@pytest.mark.slow
 def test_it_outlives_redis(
     start_relay: Callable[..., _Running], database_url: str, valkey: LocalValkey
 ) -> None:
@@ -491,7 +488,6 @@ def test_it_outlives_redis(
     assert all("Redis (REDIS_URL): " in message for message in running.messages("ERROR"))
 
 
-@pytest.mark.slow
 def test_it_outlives_postgresql(
     start_relay: Callable[..., _Running], valkey: LocalValkey, tmp_path: Path
 ) -> None:
@@ -516,7 +512,6 @@ def test_it_outlives_postgresql(
     assert all("the database (DATABASE_URL): " in message for message in errors)
 
 
-@pytest.mark.slow
 def test_it_waits_for_a_schema(
     start_relay: Callable[..., _Running],
     new_database: Callable[..., str],
@@ -586,7 +581,6 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert len(_pass(database_url, valkey)) == 1
 
 
-@pytest.mark.slow
 def test_a_replica_is_of_no_use_until_it_is_promoted(
     database_url: str, valkey: LocalValkey, start_valkey: Callable[..., LocalValkey]
 ) -> None:
@@ -645,7 +639,6 @@ def _upload_meanwhile(service: Service, events: Sequence[Callable[[], object]]) 
         return [chunk_id for upload in uploads for chunk_id in upload.result()]
 
 
-@pytest.mark.slow
 def test_killed_under_load_every_chunk_is_announced_and_finished(
     start_service: Callable[..., Service],
     start_relay: Callable[..., _Running],
@@ -678,7 +671,6 @@ def test_killed_under_load_every_chunk_is_announced_and_finished(
     running.stop()
 
 
-@pytest.mark.slow
 def test_full_and_frozen_under_load_every_chunk_is_announced(
     start_service: Callable[..., Service],
     start_relay: Callable[..., _Running],
