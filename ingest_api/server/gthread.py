@@ -217,6 +217,6 @@ def _require_host(req: Any) -> None:
 
 def _goes_on(conn: TConn) -> bool:
     """Return whether the head of the client's next request is here, or comes soon."""
-    if look(conn)[0]:
-        return True
+    if cast(Any, conn.parser).unreader.buf.getvalue():  # it is read already, perhaps in part
+        return look(conn)[0]
     return cast(PatientSocket, conn.sock).is_readable(FOLLOWING_SECONDS) and look(conn)[0]

@@ -26,7 +26,7 @@ _END = b"\r\n\r\n"
 def can_wait(conn: TConn) -> bool:
     """Return whether the head can be looked at before it is read. Not within TLS; and a unix socket
     is a proxy's, which sends whole heads."""
-    return not conn.cfg.is_ssl and conn.sock.family != socket.AF_UNIX
+    return isinstance(conn.client, tuple) and not conn.cfg.is_ssl
 
 
 def look(conn: TConn) -> tuple[bool, int]:
