@@ -30,15 +30,16 @@ class OwnCursor(psycopg.Cursor[Row]):
         prepare: bool | None = None,
         binary: bool | None = None,
     ):
-        alone = self.connection.info.transaction_status == TransactionStatus.IDLE
-        if not (alone and self.connection.autocommit):
+        connection = self.connection
+        alone = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if not (alone and connection.autocommit):
             return super().execute(query, params, prepare=False, binary=binary)
         try:
             return super().execute(query, params, prepare=prepare, binary=binary)
         except psycopg.Error as error:
-            if not is_stale(error) or self.connection.closed:
+            if not is_stale(error) or connection.closed:
                 raise
-        self.connection.prepare_threshold = None
+        connection.prepare_threshold = None
         return super().execute(query, params, prepare=False, binary=binary)
 
 

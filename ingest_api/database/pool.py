@@ -135,16 +135,37 @@ class Database:
     @contextmanager
     def _lend(self, share: AbstractContextManager[None], deadline: float) -> Iterator[Connection]:
         try:
-            if self._pool.closed:
-                self._pool.open()
-            with share, self._pool.connection(max(0.0, deadline - monotonic())) as connection:
-                connection.deadline = deadline
-                with _closed_on_failure(connection):
+            with share:
+                connection = self._take(deadline)
+                try:
                     yield connection
+                except psycopg.Error as error:
+                    if _is_failure(error):
+                        connection.close()
+                    raise
+                finally:
+                    self._give_back(connection)
         except PoolTimeout as error:
             raise DatabaseUnavailable from self._pool.refusal or error
-        except _FAILURES as error:
-            raise DatabaseUnavailable from error
+        except psycopg.Error as error:
+            if _is_failure(error):
+                raise DatabaseUnavailable from error
+            raise
+
+    def _take(self, deadline: float) -> BoundedConnection:
+        """Take a connection from the pool. PoolTimeout."""
+        if self._pool.closed:
+            self._pool.open()
+        connection = self._pool.getconn(max(0.0, deadline - monotonic()))
+        connection.deadline = deadline
+        return connection
+
+    def _give_back(self, connection: BoundedConnection) -> None:
+        """Return a connection to the pool, which replaces a closed one. The pool's own context
+        manager would commit, though nothing is open in autocommit mode."""
+        if has_been_stale(connection):
+            connection.close()
+        self._pool.putconn(connection)
 
     def close(self) -> None:
         """Close every connection, when the process ends."""
@@ -175,21 +196,7 @@ class Database:
             raise psycopg.OperationalError("The server has closed the connection")
 
 
-@contextmanager
-def _closed_on_failure(connection: Connection) -> Iterator[None]:
-    """Close the connection when a statement fails, so that the pool does not reuse it: a statement
-    that was cut short leaves it in no known state, and a read-only session may stay read-only. A
-    stale session is closed too."""
-    try:
-        yield
-    except _FAILURES:
-        connection.close()
-        raise
-    except psycopg.Error as error:
-        if not is_stale(error):
-            raise
-        connection.close()
-        raise DatabaseUnavailable from error
-    finally:
-        if has_been_stale(connection):
-            connection.close()
+def _is_failure(error: psycopg.Error) -> bool:
+    """Return whether the connection must not be used again: a statement that was cut short leaves
+    it in no known state, a read-only session may stay read-only, and a stale one stale."""
+    return isinstance(error, _FAILURES) or is_stale(error)

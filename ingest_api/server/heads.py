@@ -21,6 +21,7 @@ _MOST_BYTES = 32 * 1024
 """A longer head goes to a thread, which refuses it or has the rest within HERE_SECONDS."""
 
 _END = b"\r\n\r\n"
+_PEEK_AT_ONCE = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 def can_wait(conn: TConn) -> bool:
@@ -95,7 +96,7 @@ class WaitingHeads:
 
 def _peek(connection: socket.socket, size: int) -> bytes:
     # Not the method of a PatientSocket, which would wait.
-    return socket.socket.recv(connection, size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    return socket.socket.recv(connection, size, _PEEK_AT_ONCE)
 
 
 def _is_head(data: bytes) -> bool:

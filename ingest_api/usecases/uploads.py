@@ -73,17 +73,20 @@ class Uploads(Generic[SpoolT]):
         if not incoming.size:
             raise EmptyFile
         chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
-        version = self._store.store(incoming.spool, self._store.path_of(chunk), chunk.start_ts)
+        path = self._store.path_of(chunk)
+        version = self._store.store(incoming.spool, path, chunk.start_ts)
         inserted, known = self._record(chunk)
         reached(Failpoint.COMMITTED)
-        # The id stands for this SHA-256, whatever the row says by now.
-        path = self._store.path_of(replace(known, sha256=chunk.sha256))
+        if not inserted:
+            # The id stands for this SHA-256, whatever the row says by now.
+            path = self._store.path_of(replace(known, sha256=chunk.sha256))
+            known = replace(known, file_path=path)
         if not self._holds(path, version):
             # The first upload came before its device moved to another register, and its path stays.
             # Or retention removed the first file just before the row was inserted again. Or the
             # same upload came twice at once, and the other has stored its own file there.
             self._store.store(incoming.spool, path, known.start_ts)
-        return Receipt(replace(known, file_path=path), duplicate=not inserted)
+        return Receipt(known, duplicate=not inserted)
 
     def announce(self, receipt: Receipt) -> Receipt:
         """Announce an UPLOADED chunk in Redis; return the receipt, which then says queued.

@@ -171,7 +171,10 @@ class _Decoder(MultipartDecoder):
         not used, may have bytes that are not UTF-8."""
         if len(data) > HEAD_BYTES:
             raise RequestEntityTooLarge
-        return super()._parse_headers(data.decode(errors="replace").encode())
+        try:
+            return super()._parse_headers(data)
+        except UnicodeDecodeError:
+            return super()._parse_headers(data.decode(errors="replace").encode())
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
         """Return the piece of a part that `data` begins with, the length consumed, and whether more

@@ -69,7 +69,7 @@ def requested() -> tuple[str, str]:
 
 def is_check() -> bool:
     """Return whether the proxy asks only about the head of a request that waits there."""
-    return _is_proxied() and request.path.startswith(f"{CHECKS}/")
+    return request.path.startswith(f"{CHECKS}/") and _is_proxied()
 
 
 def leave_file_to_proxy(response: Response, path: str) -> None:

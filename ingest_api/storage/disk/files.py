@@ -49,7 +49,7 @@ class DiskFiles:
         """Return every spelling of a path that a row may have."""
         return path, f"./{path}", f"{self.root}/{path}"
 
-    @disk_errors()
+    @disk_errors
     def status(self, path: StoredPath) -> FileStatus | None:
         """Return the status of a file, or None when there is none. StorageUnavailable when the disk
         fails."""

@@ -32,7 +32,7 @@ class DiskStorage(DiskUpkeep):
         super().__init__(root)
         self._min_free_bytes = min_free_bytes
 
-    @disk_errors()
+    @disk_errors
     def prepare(self) -> None:
         """Create the folder, once, when the service starts. A folder missing later is an error: its
         disk may be unmounted, and recordings must not go to the disk below."""
@@ -52,7 +52,7 @@ class DiskStorage(DiskUpkeep):
         finally:
             file.discard()
 
-    @disk_errors()
+    @disk_errors
     def store(self, spool: TemporaryFile, path: StoredPath, recorded_at: datetime) -> str:
         """Give a received file its final name, durably, and return its version.
 
@@ -74,7 +74,7 @@ class DiskStorage(DiskUpkeep):
         """Return None: the service, or nginx beside it, serves the files of a disk."""
         return None
 
-    @disk_errors()
+    @disk_errors
     def probe(self) -> None:
         """Test by writing whether an upload could be stored now."""
         recordings = self.root / RECORDINGS
@@ -87,7 +87,7 @@ class DiskStorage(DiskUpkeep):
             finally:
                 final.unlink(missing_ok=True)
 
-    @disk_errors()
+    @disk_errors
     def require_free_space(self) -> None:
         """Raise StorageFull when less than MIN_FREE_BYTES are free for this user."""
         status = os.statvfs(self.root)

@@ -28,7 +28,7 @@ class TemporaryFile:
         """Return the identity of the file, whatever its names."""
         return version_of(os.fstat(self._descriptor))
 
-    @disk_errors()
+    @disk_errors
     def write(self, data: bytes) -> None:
         """Append all of `data`."""
         rest = memoryview(data)
@@ -36,7 +36,7 @@ class TemporaryFile:
             rest = rest[os.write(self._descriptor, rest) :]
         reached(Failpoint.WRITTEN)
 
-    @disk_errors()
+    @disk_errors
     def sync(self) -> None:
         """Make the bytes survive a power cut."""
         os.fsync(self._descriptor)
@@ -75,7 +75,7 @@ def version_of(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
-@disk_errors()
+@disk_errors
 def _create(path: Path) -> int:
     """Create the file, and its folder if that is missing; return the descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

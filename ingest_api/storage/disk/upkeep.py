@@ -56,12 +56,12 @@ class DiskUpkeep(DiskFiles):
         """Yield the files that are still arriving, or were when a process died."""
         yield from self.list(INCOMING)
 
-    @disk_errors()
+    @disk_errors
     def remove_temporary_file(self, path: StoredPath) -> None:
         """Remove a file that no upload is writing any more."""
         (self.root / path).unlink(missing_ok=True)
 
-    @disk_errors()
+    @disk_errors
     def set_aside(self, path: StoredPath, *, grace: float) -> StoredPath | None:
         """Move a file into .lost+found and return its path there; None when it was written in the
         last `grace` seconds, or is gone.
@@ -79,7 +79,7 @@ class DiskUpkeep(DiskFiles):
             return None
         return StoredPath(f"{self._aside}/{path}")
 
-    @disk_errors()
+    @disk_errors
     def put_back(self, row: ChunkFile) -> StoredPath | None:
         """Move a row's file from .lost+found back to its place; return where it was, or None."""
         path = self.path_of(row)
@@ -92,7 +92,7 @@ class DiskUpkeep(DiskFiles):
                     return name
         return None
 
-    @disk_errors()
+    @disk_errors
     def bring_back(self, aside: StoredPath, path: StoredPath) -> bool:
         """Move a file from .lost+found to its place. Return False if that is taken."""
         source, target = self.root / aside, self.root / path
@@ -105,7 +105,7 @@ class DiskUpkeep(DiskFiles):
         source.unlink()
         return True
 
-    @disk_errors()
+    @disk_errors
     def settle(self, path: StoredPath, recorded_at: datetime) -> None:
         """Make a file that is in its place survive a power cut."""
         file = self.root / path
@@ -127,11 +127,10 @@ class DiskUpkeep(DiskFiles):
                 folder = self._remove(path, recorded_at)
             except OSError as error:
                 failures[path] = str(error)
-        with disk_errors():
-            sync_path(folder if folder.is_dir() else self.root)
+        self._sync(folder)
         return failures
 
-    @disk_errors()
+    @disk_errors
     def _open_lock(self) -> int:
         """Open the file that is locked. It is closed to all but its owner: who can open a file can
         lock it, and workers can open the folder."""
@@ -140,6 +139,10 @@ class DiskUpkeep(DiskFiles):
         if os.geteuid() == 0:  # a command by root must not keep out those by the service's user
             os.fchown(descriptor, self.root.stat().st_uid, -1)
         return descriptor
+
+    @disk_errors
+    def _sync(self, folder: Path) -> None:
+        sync_path(folder if folder.is_dir() else self.root)
 
     def _remove(self, path: StoredPath, recorded_at: datetime) -> Path:
         """Remove a file, and folders left empty; return the folder that remains."""
