@@ -57,8 +57,8 @@ class Service:
 
 
 @contextmanager
-def other_version(site: Site, checkout: Path, folder: Path) -> Iterator[ServiceProcess]:
-    """Run the service of another checkout, with its own `.venv`, on a database of its own."""
+def version(site: Site, checkout: Path, folder: Path) -> Iterator[ServiceProcess]:
+    """Run the service of a checkout, with its own `.venv`, on a database of its own."""
     python = checkout / ".venv/bin/python"
     if not python.exists():
         raise SiteError(f"{python} does not exist: run {checkout}/scripts/bootstrap")

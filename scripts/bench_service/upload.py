@@ -15,7 +15,7 @@ from typing import Any
 from lab.service import Site
 
 from bench_service.bare import limit
-from bench_service.contenders import Contender, Service, other_version
+from bench_service.contenders import Contender, Service, version
 from bench_service.machine import SERVER_PROCESSES, median, show
 from bench_service.seaweedfs import seaweedfs
 from bench_service.turns import HEAD, Turn, line, sum_up, take_turn
@@ -59,18 +59,17 @@ def _start(
     site: Site, folder: Path, connections: int, beside: Sequence[str], stack: ExitStack
 ) -> dict[str, Contender]:
     """Start them, in the order of their turns."""
-    found: dict[str, Contender] = {
-        LIMIT: stack.enter_context(limit(site, folder / LIMIT)),
-        SERVICE: Service(site.service, connections, ROOT),
-    }
-    for number, name in enumerate(beside):
-        place = folder / f"beside-{number}"
+    found: dict[str, Contender] = {LIMIT: stack.enter_context(limit(site, folder / LIMIT))}
+    for number, name in enumerate([str(ROOT), *beside]):
+        place = folder / f"contender-{number}"
         if name == SEAWEEDFS:
             found[name] = stack.enter_context(seaweedfs(place, connections))
         else:
             checkout = Path(name).absolute()
-            service = stack.enter_context(other_version(site, checkout, place))
-            found[str(checkout)] = Service(service, connections, checkout)
+            # This version too: the site's own service, beside PostgreSQL's files, is slower.
+            service = stack.enter_context(version(site, checkout, place))
+            key = str(checkout) if number else SERVICE
+            found[key] = Service(service, connections, checkout)
     return found
 
 
