@@ -218,8 +218,9 @@ Let a worker process what was uploaded{hint}:
 
 
 def _operation(environ: Mapping[str, str]) -> str:
-    names = ("DATABASE_URL", "AUDIO_STORAGE_DIR", "HOST", "QUEUE_BACKEND", "REDIS_URL")
-    settings = " ".join(f"{name}={shlex.quote(environ[name])}" for name in names if name in environ)
+    names = ("DATABASE_URL", "AUDIO_STORAGE_DIR", "INTERNAL_TOKEN_FILE", "HOST")
+    known = [name for name in (*names, "QUEUE_BACKEND", "REDIS_URL") if name in environ]
+    settings = " ".join(f"{name}={shlex.quote(environ[name])}" for name in known)
     return f"""\
 Operate it from another shell:
   export {settings}

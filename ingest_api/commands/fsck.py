@@ -31,6 +31,7 @@ class _Tally:
     files: int = 0
     found: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
+    young: int = 0  # files without a row, but within --grace
 
 
 @click.command()
@@ -73,8 +74,8 @@ def fsck(
     file, also in .lost+found, whose name fits its content and a registered device. The chunk then
     waits for a worker. Its end is that of the audio.
 
-    Exit status 0: clean; 1: something was found; 2: could not run. --json prints one line per
-    finding, then one with a summary.
+    Exit status 0: clean; 1: something was found, even if it was repaired or adopted; 2: could not
+    run. --json prints one line per finding, then one with a summary.
     """
     started = monotonic()
     tally = _Tally()
@@ -92,6 +93,7 @@ def fsck(
                 tally.found[finding.kind.value] += 1
                 tally.repaired += finding.repaired
                 _show(finding, as_json)
+    tally.young = len(strays.young)
     _summarize(tally, monotonic() - started, as_json)
     if tally.found:
         raise click.exceptions.Exit(1)
@@ -136,10 +138,15 @@ def _show(finding: Discrepancy, as_json: bool) -> None:
 
 def _summarize(tally: _Tally, seconds: float, as_json: bool) -> None:
     if as_json:
-        counts = {kind.value: tally.found[kind.value] for kind in Kind}
+        counts = {kind.value: tally.found[kind.value] for kind in Kind} | {"young": tally.young}
         totals = {"rows": tally.rows, "files": tally.files, "seconds": round(seconds, 1)}
         click.echo(json.dumps({"summary": totals | counts | {"repaired": tally.repaired}}))
         return
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(tally.found.items()))
     verdict = f"{kinds}; {tally.repaired} repaired" if tally.found else "clean"
     click.echo(f"{tally.rows} rows and {tally.files} files in {seconds:.1f} s: {verdict}")
+    if tally.young:
+        click.echo(
+            f"No row, but younger than --grace: {tally.young}. Their uploads may be in flight; run "
+            "this again later."
+        )

@@ -1,4 +1,4 @@
-"""Takes files without a row back into the ledger. After a restore of an older ledger their uploads
+"""Writes the rows of files that have none. After a restore of an older database their uploads
 were acknowledged, so their rows are owed.
 
 A file proves its facts: its name has its id, which hashes the device, the start and the content.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from time import time
 from uuid import UUID
@@ -35,14 +35,17 @@ class Strays:
     files: DiskUpkeep
     grace: float
     repair: bool = False
-    adoption: Adoption | None = None  # takes files back into the ledger
+    adoption: Adoption | None = None  # writes the rows of files
+    young: list[StoredPath] = field(default_factory=list)  # without a row, but within `grace`
 
     def stray_files(self, progress: Callable[[int], None]) -> Iterator[Discrepancy]:
         """Yield files that no row names; call `progress` with the files done since."""
         candidates: list[StoredPath] = []
         for page in _pages(self.files.list(RECORDINGS)):
-            old = [file.path for file in page if self._is_old(file)]
-            candidates += self._without_named_by_id(old)
+            unknown = self._without_named_by_id([file.path for file in page])
+            young = {file.path for file in page if not self._is_old(file)}
+            self.young.extend(unknown & young)
+            candidates += unknown - young
             if len(candidates) >= PAGE:
                 yield from self._strays(candidates)
                 candidates = []

@@ -78,7 +78,8 @@ class _AnySeconds(float):
 
 def _summary(**counts: int) -> dict[str, Any]:
     kinds = [kind.value for kind in Kind]
-    return {"seconds": _AnySeconds(), "repaired": 0} | dict.fromkeys(kinds, 0) | counts
+    zeros = dict.fromkeys([*kinds, "repaired", "young"], 0)
+    return {"seconds": _AnySeconds()} | zeros | counts
 
 
 def test_a_row_whose_file_is_gone(emptied: Service) -> None:
@@ -242,8 +243,10 @@ def test_a_young_file_without_a_row_may_be_arriving(emptied: Service) -> None:
     recorder = emptied.recorder()
     stray = _stray(emptied, recorder, b"stray")
     os.utime(stray)
-    assert _fsck(emptied, "--repair") == (0, [], _summary(rows=0, files=1))
+    assert _fsck(emptied, "--repair") == (0, [], _summary(rows=0, files=1, young=1))
     assert stray.exists()
+    told = flask_ingest(emptied.database_url, "fsck", AUDIO_STORAGE_DIR=str(emptied.storage))
+    assert "\nNo row, but younger than --grace: 1. Their uploads may be in flight" in told.stdout
 
 
 def test_files_of_strange_names_are_strays(emptied: Service) -> None:
