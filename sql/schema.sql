@@ -9,7 +9,13 @@ CREATE TABLE devices (
     token_hash text NOT NULL,  -- SHA-256 of the bearer token, in lower-case hex
     is_enabled boolean DEFAULT true NOT NULL,
     created_at timestamptz DEFAULT now() NOT NULL,
-    last_seen_at timestamptz  -- when its last upload was accepted
+    last_seen_at timestamptz,  -- when its last upload was accepted
+    name text,  -- for people; NULL: none
+    recorded_until timestamptz,  -- the newest end of a recording, at most a minute ahead
+    recording_since timestamptz,  -- the start of its recordings since the last long gap
+    clock_offset interval,  -- how far its clock is ahead; NULL: unknown
+    disabled_at timestamptz,  -- NULL: enabled, or disabled before this was kept
+    CONSTRAINT devices_name CHECK ((char_length(name) >= 1) AND (char_length(name) <= 200))
 );
 
 ALTER TABLE devices ADD CONSTRAINT devices_pkey PRIMARY KEY (device_id);
@@ -67,7 +73,10 @@ ALTER TABLE audio_chunks ADD CONSTRAINT audio_chunks_pkey PRIMARY KEY (chunk_id)
 ALTER TABLE audio_chunks
     ADD CONSTRAINT audio_chunks_device_id_fkey
     FOREIGN KEY (device_id) REFERENCES devices(device_id);
-CREATE INDEX ix_audio_chunks_device_start ON audio_chunks (device_id, start_ts);
+CREATE INDEX ix_audio_chunks_device_start ON audio_chunks (device_id, start_ts, chunk_id)
+    INCLUDE (end_ts);
+CREATE INDEX ix_audio_chunks_file_missing ON audio_chunks (device_id, start_ts)
+    WHERE (file_missing_since IS NOT NULL);
 CREATE INDEX ix_audio_chunks_finished ON audio_chunks (status, created_at)
     WHERE (status IN ('DONE', 'ERROR', 'PRUNED'));
 CREATE INDEX ix_audio_chunks_finished_at ON audio_chunks (finished_at)
@@ -77,6 +86,7 @@ CREATE INDEX ix_audio_chunks_lease ON audio_chunks (lease_expires_at)
 CREATE INDEX ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
 CREATE INDEX ix_audio_chunks_processing ON audio_chunks (start_ts) WHERE (status = 'PROCESSING');
 CREATE INDEX ix_audio_chunks_queued ON audio_chunks (start_ts) WHERE (status = 'QUEUED');
+CREATE INDEX ix_audio_chunks_status_start ON audio_chunks (status, start_ts, chunk_id);
 CREATE INDEX ix_audio_chunks_turn ON audio_chunks (point_id, device_id, start_ts)
     WHERE (status = 'QUEUED');
 CREATE INDEX ix_audio_chunks_uploaded ON audio_chunks (start_ts) WHERE (status = 'UPLOADED');
@@ -101,6 +111,82 @@ CREATE TABLE schema_migrations (
 
 ALTER TABLE schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+-- what is known of points; one without a row has no name and is in UTC
+CREATE TABLE points (
+    point_id uuid NOT NULL,
+    name text,  -- for people; NULL: none
+    time_zone text DEFAULT 'UTC' NOT NULL,  -- an IANA name: whose midnights its days begin at
+    CONSTRAINT points_name CHECK ((char_length(name) >= 1) AND (char_length(name) <= 200))
+);
+
+ALTER TABLE points ADD CONSTRAINT points_pkey PRIMARY KEY (point_id);
+
+-- which minutes each device has recorded; outlives the audio
+CREATE TABLE recorded_hours (
+    device_id uuid NOT NULL,
+    hour timestamptz NOT NULL,  -- its beginning, in UTC
+    minutes bigint NOT NULL,  -- bit n: a recording covers second 30 of minute n
+    chunks integer NOT NULL,  -- accepted chunks that start in this hour
+    bytes bigint NOT NULL  -- of these chunks
+)
+WITH (fillfactor='80');
+
+ALTER TABLE recorded_hours ADD CONSTRAINT recorded_hours_pkey PRIMARY KEY (device_id, hour);
+ALTER TABLE recorded_hours
+    ADD CONSTRAINT recorded_hours_device_id_fkey
+    FOREIGN KEY (device_id) REFERENCES devices(device_id) ON DELETE CASCADE;
+
+-- the uploads of a device that were refused for what they contain
+CREATE TABLE refusals (
+    device_id uuid NOT NULL,
+    code text NOT NULL,  -- of the last one; see ingest_api/errors.py
+    detail text NOT NULL,
+    first_at timestamptz NOT NULL,  -- the first one since the last upload that was accepted
+    last_at timestamptz NOT NULL,
+    count bigint NOT NULL  -- at least so many since then
+);
+
+ALTER TABLE refusals ADD CONSTRAINT refusals_pkey PRIMARY KEY (device_id);
+ALTER TABLE refusals
+    ADD CONSTRAINT refusals_device_id_fkey
+    FOREIGN KEY (device_id) REFERENCES devices(device_id) ON DELETE CASCADE;
+
+CREATE FUNCTION believed_end(start_ts timestamptz, end_ts timestamptz) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    -- The end of a recording. If its clock was set meanwhile, it may seem to take years: one of
+    -- over 24 hours counts at its start alone.
+    SELECT CASE WHEN end_ts <= start_ts + interval '24 hours' THEN end_ts ELSE start_ts END
+$$;
+
+CREATE FUNCTION device_state(
+        is_enabled boolean, last_seen_at timestamptz, recorded_until timestamptz, refused_at
+        timestamptz, late_after interval, silent_after interval
+    ) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    -- What a device is doing; see ingest_api/models/fleet.py.
+    SELECT CASE
+        WHEN NOT is_enabled THEN 'disabled'
+        WHEN last_seen_at IS NULL AND refused_at IS NULL THEN 'never'
+        WHEN greatest(last_seen_at, refused_at) < now() - silent_after THEN 'silent'
+        WHEN last_seen_at IS NULL OR refused_at > last_seen_at THEN 'refused'
+        WHEN coalesce(recorded_until, '-infinity') < now() - late_after THEN 'late'
+        ELSE 'recording'
+    END
+$$;
+
+CREATE FUNCTION hours_of(start_ts timestamptz, end_ts timestamptz) RETURNS SETOF timestamptz
+    LANGUAGE sql STABLE ROWS 1 PARALLEL SAFE
+    AS $$
+    -- The hours that a recording touches, in order.
+    SELECT generate_series(
+        date_bin('1 hour', start_ts, 'epoch'),
+        greatest(start_ts, believed_end(start_ts, end_ts) - interval '1 microsecond'),
+        '1 hour'
+    )
+$$;
+
 CREATE FUNCTION keep_attempts() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'public', 'pg_temp'
@@ -120,6 +206,21 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+
+CREATE FUNCTION minutes_between(
+        hour timestamptz, from_ts timestamptz, until_ts timestamptz
+    ) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    -- The minutes of an hour whose second 30 lies in [from_ts, until_ts), as bits.
+    SELECT CASE
+        WHEN from_ts >= hour + interval '1 hour' OR until_ts <= hour OR until_ts <= from_ts THEN 0
+        ELSE (-1::bigint
+                << greatest(0, ceil((extract(epoch FROM from_ts - hour) - 30) / 60))::integer)
+            & ((1::bigint
+                << least(60, ceil((extract(epoch FROM until_ts - hour) - 30) / 60))::integer) - 1)
+    END
+$$;
 
 CREATE FUNCTION move_chunk() RETURNS trigger
     LANGUAGE plpgsql

@@ -1,7 +1,7 @@
 """Chunks: what agents upload, and what the database knows of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -41,6 +41,22 @@ class Recording:
     codec: str
     sample_rate: int  # Hz
     channels: int
+
+
+@dataclass(frozen=True)
+class UploadForm:
+    """The fields of an upload, validated: the recording, and what the agent says of the upload."""
+
+    recording: Recording
+    sent_at: datetime | None = None  # by the device's clock; None: not said
+
+    def clock_offset(self, now: datetime) -> timedelta | None:
+        """Return how far the device's clock is ahead of `now`, which is when the upload began, or
+        None if nothing proves it: a recording that ends in the future does."""
+        if self.sent_at is not None:
+            return self.sent_at - now
+        ahead = self.recording.end_ts - now
+        return ahead if ahead > timedelta(0) else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.errors import InvalidInterval, NaiveTimestamp
-from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus, Receipt, Recording
+from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus, Receipt, Recording, UploadForm
 from ingest_api.schemas.fields import (
     FormInteger,
     IsoDateTime,
@@ -39,13 +39,14 @@ class RecordingSchema(Schema):
     )
     sample_rate = FormInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
     channels = FormInteger(required=True, validate=validate.Range(1, 255))
+    sent_at = IsoDateTime()
 
 
 _RECORDING = RecordingSchema()
 
 
-def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Recording:
-    """Return the recording in the form fields. Times without an offset are in `naive_zone`.
+def load_upload(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> UploadForm:
+    """Return what the form fields say. Times without an offset are in `naive_zone`.
 
     ValidationFailed, NaiveTimestamp, InvalidInterval.
     """
@@ -53,13 +54,15 @@ def load_recording(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> 
     if repeated:
         raise validation_failed({name: ["Sent more than once."] for name in repeated})
     values = load(_RECORDING, form.to_dict())
-    starts = _instants("start_ts", values["start_ts"], naive_zone)
-    ends = _instants("end_ts", values["end_ts"], naive_zone)
+    starts = instants("start_ts", values["start_ts"], naive_zone)
+    ends = instants("end_ts", values["end_ts"], naive_zone)
     values["start_ts"], values["end_ts"] = _shortest_interval(starts, ends)
-    return Recording(**values)
+    sent_at = values.pop("sent_at", None)
+    sent = sent_at and instants("sent_at", sent_at, naive_zone)[0]
+    return UploadForm(Recording(**values), sent_at=sent)
 
 
-def _instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
+def instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
     """Return the UTC instants that a timestamp may mean: two when clocks go back (PEP 495)."""
     if value.tzinfo is not None:
         readings = [value]

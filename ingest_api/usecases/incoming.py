@@ -1,6 +1,7 @@
 """The bytes of a recording as they arrive: limited, counted, hashed, and handed to a spool."""
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Generic
 
 from ingest_api.errors import FileTooLarge
@@ -13,6 +14,7 @@ class Incoming(Generic[SpoolT]):
     def __init__(self, spool: SpoolT, *, max_bytes: int) -> None:
         self.spool = spool
         self.max_bytes = max_bytes
+        self.begun_at = datetime.now(UTC)
         self.size = 0  # bytes so far
         self._hash = hashlib.sha256()
 

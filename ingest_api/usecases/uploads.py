@@ -22,7 +22,15 @@ from ingest_api.errors import (
     InvalidToken,
 )
 from ingest_api.failpoints import Failpoint, reached
-from ingest_api.models.chunks import INTEGER_MAX, Chunk, ChunkStatus, NewChunk, Receipt, Recording
+from ingest_api.models.chunks import (
+    INTEGER_MAX,
+    Chunk,
+    ChunkStatus,
+    NewChunk,
+    Receipt,
+    Recording,
+    UploadForm,
+)
 from ingest_api.models.devices import Device
 from ingest_api.storage.base import SpoolT, Store
 from ingest_api.storage.layout import StoredPath, file_path_for
@@ -61,7 +69,7 @@ class Uploads(Generic[SpoolT]):
         with self._store.spool() as spool:
             yield Incoming(spool, max_bytes=self._max_bytes)
 
-    def accept(self, device: Device, recording: Recording, incoming: Incoming[SpoolT]) -> Receipt:
+    def accept(self, device: Device, form: UploadForm, incoming: Incoming[SpoolT]) -> Receipt:
         """Store a received recording under its final name, then record it.
 
         An upload that was accepted before gets its first receipt, and its file back if that was
@@ -69,13 +77,14 @@ class Uploads(Generic[SpoolT]):
         StorageUnavailable, DatabaseUnavailable: then the agent sends again, which completes this
         upload.
         """
+        recording = form.recording
         _require_own(device, recording)
         if not incoming.size:
             raise EmptyFile
         chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
         path = self._store.path_of(chunk)
         version = self._store.store(incoming.spool, path, chunk.start_ts)
-        inserted, known = self._record(chunk)
+        inserted, known = self._record(chunk, form.clock_offset(incoming.begun_at))
         reached(Failpoint.COMMITTED)
         if not inserted:
             # The id stands for this SHA-256, whatever the row says by now.
@@ -109,12 +118,14 @@ class Uploads(Generic[SpoolT]):
             return receipt
         return replace(receipt, chunk=replace(chunk, status=ChunkStatus.QUEUED))
 
-    def _record(self, chunk: NewChunk) -> tuple[bool, Chunk]:
+    def _record(self, chunk: NewChunk, clock_offset: timedelta | None) -> tuple[bool, Chunk]:
         """Insert the row; return whether it is new, and the row."""
         try:
             with self._database.upload_connection(chunk.device_id) as connection:
                 status = self._waiting_status
-                inserted = queries.chunks.insert_chunk(connection, chunk, status=status)
+                inserted = queries.chunks.insert_chunk(
+                    connection, chunk, status=status, clock_offset=clock_offset
+                )
                 known = inserted or self._known(connection, chunk.chunk_id)
         except psycopg.errors.ForeignKeyViolation:
             raise InvalidToken from None  # the device was deleted meanwhile

@@ -17,8 +17,8 @@ from support.service import Service
 from werkzeug.datastructures import MultiDict
 
 from ingest_api.database.pool import Database, connect
-from ingest_api.models.chunks import ChunkFile, Recording
-from ingest_api.schemas.uploads import load_recording
+from ingest_api.models.chunks import ChunkFile, UploadForm
+from ingest_api.schemas.uploads import load_upload
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders
 from ingest_api.storage.disk.storage import DiskStorage
@@ -34,7 +34,7 @@ def _settings(tmp_path: Any, database_url: str) -> Settings:
     )
 
 
-def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
+def _recorder(settings: Settings) -> tuple[Recorder, UploadForm]:
     with connect(settings) as connection:
         device = devices.create_device(
             connection,
@@ -44,12 +44,12 @@ def _recorder(settings: Settings) -> tuple[Recorder, Recording]:
             token="a-token-of-a-test",
         )
     recorder = Recorder(device, "a-token-of-a-test")
-    return recorder, load_recording(MultiDict(recorder.form()), None)
+    return recorder, load_upload(MultiDict(recorder.form()), None)
 
 
 def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url: str) -> None:
     settings = _settings(tmp_path, database_url)
-    recorder, recording = _recorder(settings)
+    recorder, form = _recorder(settings)
     database = Database(settings)
     store = DiskStorage(settings.audio_storage_dir)
     uploads = Uploads(store, database, None, waiting_status="QUEUED", max_bytes=len(SPEECH))
@@ -67,7 +67,7 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
         with uploads.receive() as incoming:
             incoming.write(SPEECH)
             sys.setprofile(observe)
-            uploads.accept(recorder.device, recording, incoming)
+            uploads.accept(recorder.device, form, incoming)
             sys.setprofile(None)
     finally:
         sys.setprofile(None)
@@ -84,7 +84,7 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
         "done",
         "insert_chunk",
     ]
-    assert (tmp_path / file_path_for(recording, _only_id(settings))).read_bytes() == SPEECH
+    assert (tmp_path / file_path_for(form.recording, _only_id(settings))).read_bytes() == SPEECH
 
 
 def _only_id(settings: Settings) -> Any:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections import defaultdict
+from textwrap import fill
 
 from support.backups import PROGRAMS
 
@@ -12,7 +13,12 @@ HEAD = """\
 -- Written by tests/database/test_schema.py from pg_dump; do not edit.
 """
 _WIDTH = 100
-_BREAKS = ("ADD", "CHECK|FOREIGN KEY|WHERE|FOR EACH ROW|EXECUTE", r"AND(?= \(\()", r"OR(?= \()")
+_BREAKS = (
+    "ADD",
+    "CHECK|FOREIGN KEY|INCLUDE|WHERE|FOR EACH ROW|EXECUTE",
+    r"AND(?= \(\()",
+    r"OR(?= \()",
+)
 _BLOCK = re.compile(r"^-- Name: (?P<name>.*?); Type: (?P<type>.*?); Schema: .*$", re.MULTILINE)
 _NOISE = re.compile(r"^(--.*|SET .*|\\\w+ .*)$", re.MULTILINE)
 _COMMENT = re.compile(r"COMMENT ON (?:TABLE|COLUMN) (\S+) IS '(.*)';")
@@ -41,6 +47,7 @@ def schema_page(database_url: str) -> str:
     for table in sorted(map(_table_of, tables), key=_rank):
         pages += [text for text in tables if _table_of(text) == table]
         pages.append("\n".join(_fitting(text) for text in others if _table_of(text) == table))
+    functions = [_fitting_head(text) for text in functions]
     return "\n".join([HEAD, *_spaced([*pages, *functions, *map(_fitting, triggers)])])
 
 
@@ -99,6 +106,16 @@ def _fitting(text: str, indent: str = "    ") -> str:
         if max(map(len, text.splitlines())) > _WIDTH:
             text = re.sub(rf" ({before}) ", rf"\n{indent}\1 ", text)
     return text
+
+
+def _fitting_head(function: str) -> str:
+    """Break the list of a function's parameters if it is too long."""
+    head, line, body = function.replace("timestamp with time zone", "timestamptz").partition("\n")
+    if len(head) > _WIDTH and (found := re.fullmatch(r"(.*?)\((.*)\)(.*)", head)):
+        indent = " " * 8
+        listed = fill(found[2], _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        head = f"{found[1]}(\n{listed}\n    ){found[3]}"
+    return f"{head}{line}{body}"
 
 
 def _spaced(pages: list[str]) -> list[str]:

@@ -88,7 +88,9 @@ class Service(ServiceProcess):
     def forget_everything(self) -> None:
         """Remove all chunks and devices, and everything in the storage."""
         with self.connect() as connection:
-            connection.execute("TRUNCATE audio_chunks, devices, pruned_chunks")
+            connection.execute(
+                "TRUNCATE audio_chunks, devices, pruned_chunks, points, recorded_hours, refusals"
+            )
         for folder in filter(Path.is_dir, self.storage.iterdir()):
             shutil.rmtree(folder)
 

@@ -89,7 +89,7 @@ def url(new_database: Callable[..., str]) -> str:
 def store(url: str, tmp_path: Path) -> Store:
     """A store with three chunks, as it should be."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE audio_chunks, devices")
+        connection.execute("TRUNCATE devices CASCADE")
     store = Store(url, tmp_path)
     for number in range(3):
         store.upload(number)

@@ -1,6 +1,6 @@
 """Chunks, one at a time."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
@@ -9,10 +9,18 @@ from ingest_api.models.chunks import Chunk, ChunkProgress, ChunkStatus, NewChunk
 from ingest_api.models.retention import PRUNED_REMEMBERED
 
 
-def insert_chunk(connection: Connection, chunk: NewChunk, *, status: ChunkStatus) -> Chunk | None:
+def insert_chunk(
+    connection: Connection,
+    chunk: NewChunk,
+    *,
+    status: ChunkStatus,
+    clock_offset: timedelta | None = None,
+) -> Chunk | None:
     """Return the new row, or None when a row with this id was there already."""
     values = vars(chunk) | {"status": status}
-    created_at = scalar(connection, datetime, "chunks/insert_chunk", **values)
+    created_at = scalar(
+        connection, datetime, "chunks/insert_chunk", clock_offset=clock_offset, **values
+    )
     return Chunk(**values, created_at=created_at) if created_at else None
 
 

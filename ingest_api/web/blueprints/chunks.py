@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
 from ingest_api.failpoints import Failpoint, reached
-from ingest_api.schemas.uploads import dump_receipt, load_recording
+from ingest_api.schemas.uploads import dump_receipt, load_upload
 from ingest_api.web.auth import authenticate_device
 from ingest_api.web.body import current_request
 
@@ -17,9 +17,9 @@ def upload() -> ResponseReturnValue:
     device = authenticate_device()
     uploads = components().uploads
     with uploads.receive() as incoming:
-        form = current_request().receive_chunk(incoming)
-        recording = load_recording(form, components().settings.naive_timestamp_zone)
-        receipt = uploads.accept(device, recording, incoming)
+        fields = current_request().receive_chunk(incoming)
+        form = load_upload(fields, components().settings.naive_timestamp_zone)
+        receipt = uploads.accept(device, form, incoming)
     receipt = uploads.announce(receipt)
     reached(Failpoint.ANSWERING)
     return jsonify(dump_receipt(receipt))

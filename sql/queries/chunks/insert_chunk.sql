@@ -1,7 +1,21 @@
--- Record a chunk and that its device was seen; created_at is NULL when the chunk was known already.
+-- Record a chunk, the minutes that it covers, and that its device was seen; created_at is NULL when the
+-- chunk was known already.
 WITH
 seen AS (
-    UPDATE devices SET last_seen_at = now()
+    UPDATE devices SET
+        last_seen_at = now(),
+        recorded_until = greatest(
+            recorded_until,
+            least(believed_end(%(start_ts)s, %(end_ts)s), now() + interval '1 minute')
+        ),
+        recording_since = CASE
+            WHEN %(start_ts)s <= recorded_until + interval '10 minutes' THEN recording_since
+            ELSE least(%(start_ts)s, now())
+        END,
+        clock_offset = CASE
+            WHEN %(clock_offset)s::interval IS NOT NULL THEN %(clock_offset)s
+            WHEN recorded_until > %(end_ts)s THEN clock_offset  -- an old recording proves nothing
+        END
     WHERE device_id = (
         SELECT device_id
         FROM devices
@@ -20,7 +34,21 @@ inserted AS (
         %(file_size_bytes)s, %(sha256)s, %(status)s
     )
     ON CONFLICT (chunk_id) DO NOTHING
-    RETURNING created_at
+    RETURNING device_id, start_ts, end_ts, file_size_bytes, created_at
+),
+recorded AS (
+    INSERT INTO recorded_hours AS known (device_id, hour, minutes, chunks, bytes)
+    SELECT
+        device_id,
+        hour,
+        minutes_between(hour, start_ts, believed_end(start_ts, end_ts)),
+        (hour <= start_ts)::integer,
+        CASE WHEN hour <= start_ts THEN file_size_bytes ELSE 0 END
+    FROM inserted, hours_of(start_ts, end_ts) AS hour
+    ON CONFLICT (device_id, hour) DO UPDATE SET
+        minutes = known.minutes | excluded.minutes,
+        chunks = known.chunks + excluded.chunks,
+        bytes = known.bytes + excluded.bytes
 )
 SELECT
     (SELECT created_at FROM inserted) AS created_at,
