@@ -7,7 +7,8 @@ from ingest_api.components import EXTENSION, Components
 from ingest_api.settings import Settings
 from ingest_api.web import access_log, nginx, problems
 from ingest_api.web.blueprints import checks, chunks, health, internal
-from ingest_api.web.blueprints.admin import devices
+from ingest_api.web.blueprints.admin import chunks as admin_chunks
+from ingest_api.web.blueprints.admin import coverage, devices, fleet, points
 from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
 
 
@@ -26,7 +27,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     access_log.register(app)
     problems.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
-    app.register_blueprint(devices.blueprint, url_prefix="/api/v1/admin")
+    for admin in (devices, points, admin_chunks, coverage, fleet):
+        app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(checks.blueprint, url_prefix=nginx.CHECKS)
@@ -38,4 +40,4 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _enable_cors(app: Flask, settings: Settings) -> None:
     from flask_cors import CORS  # noqa: PLC0415  an optional extra; checked with the settings
 
-    CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID"])
+    CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID", "Link"])

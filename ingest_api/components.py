@@ -12,6 +12,7 @@ from ingest_api.storage.disk.storage import DiskStorage
 from ingest_api.storage.disk.temporary import TemporaryFile
 from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.leases import Leases
+from ingest_api.usecases.refusals import Refusals
 from ingest_api.usecases.uploads import Uploads
 
 EXTENSION = "ingest_api"
@@ -26,6 +27,7 @@ class Components:
     storage: DiskStorage
     uploads: Uploads[TemporaryFile]
     leases: Leases
+    refusals: Refusals
 
     @classmethod
     def build(cls, settings: Settings) -> "Components":
@@ -44,6 +46,7 @@ class Components:
                 max_bytes=settings.max_upload_size_bytes,
             ),
             leases=Leases(database, max_attempts=settings.max_attempts),
+            refusals=Refusals(database),
         )
 
 

@@ -46,6 +46,11 @@ class IngestError(Exception):
         super().__init__(self.detail)
 
     @property
+    def is_final(self) -> bool:
+        """Return whether the same request would be refused again, for what it contains."""
+        return not self.retryable and HTTPStatus.BAD_REQUEST <= self.status < 500
+
+    @property
     def cause(self) -> str:
         """Return the underlying error, else the detail: for the log, never for the client."""
         return str(self.__cause__ or self.detail)
@@ -109,6 +114,13 @@ class TokenInUse(IngestError, status=409, code="token_in_use",
                  message="Device already exists with this token: tokens must differ"): ...
 class DeviceNotFound(IngestError, status=404, code="device_not_found",
                      message="Device not found"): ...
+class PointNotFound(IngestError, status=404, code="point_not_found",
+                    message="Point not found"): ...
+class RegisterNotFound(IngestError, status=404, code="register_not_found",
+                       message="No device is registered at this register now: name the point or "
+                               "the device as well"): ...
+class CoverageTooLarge(IngestError, status=422, code="coverage_too_large",
+                       message="This is too much for one answer"): ...
 class ChunkNotFound(IngestError, status=404, code="chunk_not_found",
                     message="Chunk not found"): ...
 

@@ -9,6 +9,7 @@ import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from ingest_api.errors import OperatorError
 from ingest_api.models.chunks import ChunkStatus
+from ingest_api.models.fleet import Bounds
 from ingest_api.settings_parsers import (
     boolean,
     directory,
@@ -74,6 +76,8 @@ class Settings:
     admin_token: str = _setting(DEFAULT_ADMIN_TOKEN, token, secret=True)
     internal_token: str = _setting("", token, secret=True)
     naive_timestamp_zone: ZoneInfo | None = _setting("", zone)
+    late_after_seconds: int = _setting("600", integer(60, 2**31 - 1))
+    silent_after_seconds: int = _setting("900", integer(60, 2**31 - 1))
     host: str = _setting("0.0.0.0", host)  # noqa: S104  the specification's default
     port: int = _setting("8000", integer(1, 65535))
     workers: int = _setting(str(1 + (os.cpu_count() or 1)), integer(1, 1000))
@@ -90,6 +94,12 @@ class Settings:
     def waiting_status(self) -> ChunkStatus:
         """Return the status of a new or requeued chunk: with Redis QUEUED only once announced."""
         return ChunkStatus.UPLOADED if self.queue_backend == "redis" else ChunkStatus.QUEUED
+
+    @property
+    def bounds(self) -> Bounds:
+        """Return when a device counts as late, and when as silent."""
+        late, silent = self.late_after_seconds, self.silent_after_seconds
+        return Bounds(timedelta(seconds=late), timedelta(seconds=silent))
 
     @classmethod
     def from_environ(

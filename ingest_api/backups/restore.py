@@ -24,7 +24,7 @@ from ingest_api.database import migrations, queries
 from ingest_api.database.pool import Connection
 from ingest_api.failpoints import Failpoint, reached
 from ingest_api.models.backups import ListedFile
-from ingest_api.models.chunks import FENCE_STEP, INTEGER_MAX, ChunkStatus
+from ingest_api.models.chunks import FENCE_STEP, ChunkStatus
 from ingest_api.models.devices import Device
 from ingest_api.storage.disk.folders import FOLDER_MODE
 from ingest_api.storage.disk.upkeep import DiskUpkeep
@@ -117,7 +117,7 @@ class Restore:
                 _rewind(connection, waiting_status)
             queries.backups.end_restore(connection)
         if self.summary.migration >= 1:
-            self.devices = queries.devices.list_devices(connection, after=None, page=INTEGER_MAX)
+            self.devices = queries.backups.list_restored_devices(connection)
 
     def require_database(self, connection: Connection) -> None:
         """Raise BackupError unless the database is unused, or only this very backup was begun."""

@@ -9,10 +9,13 @@ import click
 
 from ingest_api.commands import (
     backup,
+    coverage,
     devices,
     doctor,
+    fleet,
     fsck,
     migrate,
+    names,
     prune,
     queue,
     relay,
@@ -31,6 +34,8 @@ def ingest() -> None:
 
 
 for command in (
+    fleet.fleet,
+    coverage.coverage,
     doctor.doctor,
     fsck.fsck,
     prune.prune,
@@ -43,6 +48,7 @@ for command in (
     migrate.migrate,
     devices.add_device,
     devices.list_devices,
+    names.set_name,
     devices.enable_device,
     devices.disable_device,
     devices.rotate_token,

@@ -37,6 +37,8 @@ def failures(failure: type[click.ClickException] = click.ClickException) -> Iter
         raise failure(f"{error}{cause}") from None
     except psycopg.errors.UndefinedTable:
         raise failure("The schema is missing. Run: flask ingest migrate") from None
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+        raise failure("The database schema is behind. Run: flask ingest migrate") from None
     except psycopg.Error as error:
         reason = str(error).strip() or type(error).__name__
         raise failure(f"The database failed (DATABASE_URL): {reason}") from None

@@ -2,17 +2,25 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from uuid import UUID, uuid4
 
 import click
 
-from ingest_api.commands.context import database
-from ingest_api.commands.parameters import TokenParameter, UuidParameter, as_json_option
-from ingest_api.display import age
-from ingest_api.models.devices import Device
+from ingest_api.commands.context import database, opened
+from ingest_api.commands.names import change_point
+from ingest_api.commands.parameters import (
+    NAME,
+    TIME_ZONE,
+    TextParameter,
+    TokenParameter,
+    UuidParameter,
+    as_json_option,
+)
+from ingest_api.display import age, printable
+from ingest_api.models.devices import Device, NewDevice
+from ingest_api.models.fleet import DeviceState, FleetSelection
 from ingest_api.schemas.devices import dump_device, dump_devices
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
@@ -31,6 +39,9 @@ _device_argument = click.argument("device_id", type=UuidParameter())
     "--register-id", type=UuidParameter(), help="The cash register's id. Default: a new one."
 )
 @click.option("--device-id", type=UuidParameter(), help="The device's id. Default: a new one.")
+@click.option("--name", type=NAME, help="The device's name, for people.")
+@click.option("--point-name", type=NAME, help="The point's name, for people.")
+@click.option("--time-zone", type=TIME_ZONE, help="The point's time zone, such as Europe/Berlin.")
 @_token_option
 @as_json_option
 @click.option("--agent-config", is_flag=True, help="Print the agent's configuration (YAML).")
@@ -44,6 +55,9 @@ def add_device(
     point_id: UUID | None,
     register_id: UUID | None,
     device_id: UUID | None,
+    name: str | None,
+    point_name: str | None,
+    time_zone: str | None,
     token: str | None,
     as_json: bool,
     agent_config: bool,
@@ -56,14 +70,11 @@ def add_device(
     if as_json and agent_config:
         raise click.UsageError("--json and --agent-config are mutually exclusive")
     token = token or generate_token()
-    with database() as connection:
-        device = devices.create_device(
-            connection,
-            device_id=device_id or uuid4(),
-            point_id=point_id or uuid4(),
-            register_id=register_id or uuid4(),
-            token=token,
-        )
+    new = NewDevice(device_id or uuid4(), point_id or uuid4(), register_id or uuid4(), name)
+    with database() as connection, connection.transaction():
+        if point_name or time_zone:
+            change_point(connection, new.point_id, point_name, time_zone)
+        device = devices.create_device(connection, new, token=token)
     if agent_config:
         click.echo(_agent_config(device, token, base_url))
     else:
@@ -71,16 +82,36 @@ def add_device(
 
 
 @click.command()
+@click.option("--text", type=TextParameter(), help="Only devices with this in a name or an id.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in DeviceState]),
+    help="Only devices in this state; see flask ingest fleet.",
+)
+@click.option("--point", "point_id", type=UuidParameter(), help="Only devices of this point.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@click.option("--after", type=UuidParameter(), help="Only those after this device: the next page.")
 @as_json_option
-def list_devices(as_json: bool) -> None:
-    """List all devices, newest first."""
-    with database() as connection:
-        pages = devices.list_devices(lambda: nullcontext(connection))
+def list_devices(
+    text: str | None,
+    state: str | None,
+    point_id: UUID | None,
+    limit: int | None,
+    after: UUID | None,
+    as_json: bool,
+) -> None:
+    """List devices, newest first."""
+    selection = FleetSelection(text, DeviceState(state) if state else None, point_id)
+    is_whole = selection == FleetSelection() and after is None
+    with opened() as (components, connection):
+        pages = devices.list_selected(
+            connection, components.settings.bounds, selection, after=after, limit=limit
+        )
         if as_json:
-            for text in dump_devices(pages):
-                click.echo(text, nl=False)
+            for lines in dump_devices(pages):
+                click.echo(lines, nl=False)
         else:
-            _show_devices(chain.from_iterable(pages))
+            _show_devices(chain.from_iterable(pages), is_whole=is_whole)
 
 
 @click.command()
@@ -123,17 +154,20 @@ def _set_enabled(device_id: UUID, is_enabled: bool, as_json: bool) -> None:
     _show_device(device, None, as_json)
 
 
-def _show_devices(found: Iterator[Device]) -> None:
-    row, now = "{:36}  {:36}  {:36}  {:8}  {}", datetime.now(UTC)
+def _show_devices(found: Iterator[Device], *, is_whole: bool) -> None:
+    row, now = "{:36}  {:36}  {:36}  {:8}  {:10}  {}", datetime.now(UTC)
     number = 0
     for number, device in enumerate(found, 1):
         if number == 1:
-            click.echo(row.format("DEVICE", "POINT", "REGISTER", "STATE", "LAST SEEN"))
+            click.echo(row.format("DEVICE", "POINT", "REGISTER", "STATE", "LAST SEEN", "NAME"))
         ids = map(str, (device.device_id, device.point_id, device.register_id))
         state = "enabled" if device.is_enabled else "disabled"
-        click.echo(row.format(*ids, state, _ago(device.last_seen_at, now)))
-    if not number:
+        names = ", ".join(printable(name) for name in (device.point_name, device.name) if name)
+        click.echo(row.format(*ids, state, _ago(device.last_seen_at, now), names).rstrip())
+    if not number and is_whole:
         click.echo("no devices yet; add one with: flask ingest add-device")
+    elif not number:
+        click.echo("no such device")
 
 
 def _show_device(device: Device, token: str | None, as_json: bool) -> None:
@@ -142,7 +176,7 @@ def _show_device(device: Device, token: str | None, as_json: bool) -> None:
         click.echo(json.dumps(values, default=str))
         return
     for name, value in values.items():
-        click.echo(f"{name:13} {value}")
+        click.echo(f"{name:13} {'-' if value is None else printable(str(value))}")
     if token:
         click.echo("Save the token now: it cannot be shown again.", err=True)
 

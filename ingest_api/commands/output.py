@@ -5,9 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from time import sleep
 from typing import Any, TextIO
 
 import click
+
+WATCH_SECONDS = 2
 
 
 class OutputFailed(click.ClickException):
@@ -74,6 +78,21 @@ def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
         return
     with click.progressbar(length=max(length, 1), label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+def repeat(show: Callable[[], str], seconds: int, *, as_json: bool) -> None:
+    """Print what `show` returns every so many seconds, until Ctrl-C; on a terminal in its place."""
+    on_terminal = sys.stdout.isatty()
+    with suppress(KeyboardInterrupt):
+        while True:
+            text = show()
+            if not as_json:
+                now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+                text = f"{now}, every {seconds} s, Ctrl-C to end\n\n{text}\n"
+            if on_terminal and not as_json:
+                click.clear()
+            click.echo(text)
+            sleep(seconds)
 
 
 def columns(rows: Sequence[tuple[str, ...]], right: tuple[bool, ...]) -> list[str]:

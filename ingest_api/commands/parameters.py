@@ -8,8 +8,11 @@ from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import click
+from marshmallow import ValidationError, fields
 
-from ingest_api.schemas.fields import parse_uuid
+from ingest_api.commands.output import WATCH_SECONDS
+from ingest_api.display import printable
+from ingest_api.schemas.fields import Name, TimeZone, parse_uuid
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -39,6 +42,23 @@ class TokenParameter(click.ParamType[str]):
         if not TOKEN_PATTERN.fullmatch(token):
             self.fail(f"a token {TOKEN_RULE}", param, ctx)
         return token
+
+
+class FieldParameter(click.ParamType[str]):
+    """A text as the API takes it."""
+
+    def __init__(self, field: fields.String, name: str) -> None:
+        self._field, self.name = field, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(self._field.deserialize(value))
+        except ValidationError as error:
+            self.fail(f"{printable(str(value)[:80])!r}: {' '.join(error.messages)}", param, ctx)
+
+
+NAME = FieldParameter(Name(), "name")
+TIME_ZONE = FieldParameter(TimeZone(), "zone")
 
 
 class TextParameter(click.ParamType[str]):
@@ -112,6 +132,23 @@ def scope_options(command: _Command) -> _Command:
     for option in reversed(_SCOPE_OPTIONS):
         command = option(command)
     return command
+
+
+def watch_options(command: _Command) -> _Command:
+    """Add the options --watch and --every; see `require_watch`."""
+    every = click.option(
+        "--every",
+        type=click.IntRange(1, 3600),
+        metavar="SECONDS",
+        help=f"Interval of --watch.  [default: {WATCH_SECONDS}]",
+    )
+    return click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")(every(command))
+
+
+def require_watch(watch: bool, every: int | None) -> None:
+    """Raise UsageError for an interval of nothing."""
+    if every is not None and not watch:
+        raise click.UsageError("--every requires --watch")
 
 
 def require_order(recorded_from: datetime | None, recorded_until: datetime | None) -> None:

@@ -1,36 +1,24 @@
 """`flask ingest queue`."""
 
 import json
-import sys
-from contextlib import suppress
 from datetime import datetime
-from time import sleep
 from typing import Any
 
 import click
 from psycopg import IsolationLevel
 
 from ingest_api.commands.context import opened, require_schema
-from ingest_api.commands.output import columns
-from ingest_api.commands.parameters import as_json_option
-from ingest_api.database.pool import Connection
+from ingest_api.commands.output import WATCH_SECONDS, columns, repeat
+from ingest_api.commands.parameters import as_json_option, require_watch, watch_options
 from ingest_api.display import age, printable
 from ingest_api.models.chunks import ChunkStatus
 from ingest_api.models.queue import QueueState
 from ingest_api.schemas.fields import rfc3339
 from ingest_api.usecases.queue_state import COUNTABLE, WAITING, QueueSnapshot, look
 
-_DEFAULT_SECONDS = 2
-
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
-@click.option(
-    "--every",
-    type=click.IntRange(1, 3600),
-    metavar="SECONDS",
-    help=f"Interval of --watch.  [default: {_DEFAULT_SECONDS}]",
-)
+@watch_options
 @as_json_option
 def queue(watch: bool, every: int | None, as_json: bool) -> None:
     """Show the queue: chunks by status, throughput and workers.
@@ -49,31 +37,17 @@ def queue(watch: bool, every: int | None, as_json: bool) -> None:
 
     --json prints one object, with --watch one per line: times as in RFC 3339, ages in seconds.
     """
-    if every is not None and not watch:
-        raise click.UsageError("--every requires --watch")
+    require_watch(watch, every)
     with opened() as (components, connection):
         require_schema(components, connection)
         # One snapshot, so that the numbers agree.
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         if watch:
-            _watch(connection, every or _DEFAULT_SECONDS, as_json)
+            seconds = every or WATCH_SECONDS
+            repeat(lambda: _told(look(connection), as_json), seconds, as_json=as_json)
         else:
             click.echo(_told(look(connection), as_json))
-
-
-def _watch(connection: Connection, seconds: int, as_json: bool) -> None:
-    on_terminal = sys.stdout.isatty()
-    with suppress(KeyboardInterrupt):
-        while True:
-            snapshot = look(connection)
-            told = _told(snapshot, as_json)
-            if not as_json:
-                told = f"{_instant(snapshot.at)}, every {seconds} s, Ctrl-C to end\n\n{told}\n"
-            if on_terminal and not as_json:
-                click.clear()
-            click.echo(told)
-            sleep(seconds)
 
 
 def _told(snapshot: QueueSnapshot, as_json: bool) -> str:

@@ -94,6 +94,10 @@ class ChunkProgress(Chunk):
     error_message: str | None
     finished_at: datetime | None
 
+    @property
+    def position(self) -> "ChunkPosition":
+        return ChunkPosition(self.start_ts, self.chunk_id)
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -116,6 +120,27 @@ class ChunkFile:
     sha256: bytes | None
     status: str
     file_missing_since: datetime | None  # fsck has given it up; None: it has not
+
+
+@dataclass(frozen=True)
+class ChunkSelection:
+    """Which chunks are listed, and in which order: those to which every given field applies."""
+
+    point_id: UUID | None = None
+    register_id: UUID | None = None
+    device_id: UUID | None = None
+    status: ChunkStatus | None = None
+    recorded_from: datetime | None = None  # chunks that overlap the time from here
+    recorded_until: datetime | None = None  # to here
+    newest_first: bool = False
+
+
+@dataclass(frozen=True)
+class ChunkPosition:
+    """The last chunk of a page, in the order of recording."""
+
+    start_ts: datetime
+    chunk_id: UUID
 
 
 @dataclass(frozen=True)

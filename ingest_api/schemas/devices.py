@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, fields, validate
 
 from ingest_api.models.devices import Device
-from ingest_api.schemas.fields import JsonBoolean, Uuid, rfc3339
+from ingest_api.schemas.fields import JsonBoolean, Name, Uuid, rfc3339
 from ingest_api.tokens import TOKEN_PATTERN, TOKEN_RULE
 
 
@@ -20,6 +20,7 @@ class NewDeviceSchema(Schema):
     device_id = Uuid(required=True)
     point_id = Uuid(required=True)
     register_id = Uuid(required=True)
+    name = Name()
     token_plain = fields.String(
         required=True, validate=validate.Regexp(TOKEN_PATTERN.pattern + r"\Z", error=TOKEN_RULE)
     )
@@ -32,6 +33,7 @@ class DeviceChangeSchema(Schema):
         unknown = RAISE
 
     is_enabled = JsonBoolean()
+    name = Name(allow_none=True)  # null removes it
     token_plain = fields.String(
         validate=validate.Regexp(TOKEN_PATTERN.pattern + r"\Z", error=TOKEN_RULE)
     )
@@ -45,6 +47,8 @@ def dump_device(device: Device) -> dict[str, Any]:
         "is_enabled": device.is_enabled,
         "created_at": rfc3339(device.created_at),
         "last_seen_at": rfc3339(device.last_seen_at) if device.last_seen_at else None,
+        "name": device.name,
+        "point_name": device.point_name,
     }
 
 

@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, validate
 
 from ingest_api.errors import ValidationFailed
+from ingest_api.settings_parsers import zone as parse_zone
+
+NAME_LENGTH = 200
 
 # RFC 9562, section 4, with the spellings that other tools print: URN, braces, no dashes.
 _UUID = re.compile(
@@ -76,6 +79,33 @@ class Text(fields.String):
         if re.search("[\0\ud800-\udfff]", text):
             raise ValidationError("Contains a character that cannot be stored.")
         return text
+
+
+def require_printable(text: str) -> None:
+    """Raise ValidationError for text that a screen shows other than as it is."""
+    if not text.isprintable() or text != text.strip():
+        raise ValidationError("Must be printable, without leading or trailing spaces.")
+
+
+class Name(Text):
+    """A name for people: 1 to 200 printable characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(validate=[validate.Length(1, NAME_LENGTH), require_printable], **options)
+
+
+class TimeZone(fields.String):
+    """A time zone by its IANA name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            zone = parse_zone(name)
+        except ValueError:
+            zone = None
+        if zone is None:
+            raise ValidationError("Must be an IANA time zone such as Europe/Berlin.")
+        return zone.key
 
 
 class JsonBoolean(fields.Boolean):

@@ -4,19 +4,21 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, post_load, validate
+from marshmallow import RAISE, Schema, post_load, validate
 
 from ingest_api.models.chunks import INTEGER_MAX, ChunkProgress
 from ingest_api.models.queue import Claim, Failure
-from ingest_api.schemas.fields import JsonBoolean, JsonInteger, Text, Uuid, rfc3339
+from ingest_api.schemas.fields import (
+    JsonBoolean,
+    JsonInteger,
+    Text,
+    Uuid,
+    require_printable,
+    rfc3339,
+)
 
 MOST_CHUNKS = 100
 LONGEST_LEASE = 86_400  # seconds
-
-
-def _printable(text: str) -> None:
-    if not text.isprintable() or text != text.strip():
-        raise ValidationError("Must be printable, without leading or trailing spaces.")
 
 
 class _Seconds(JsonInteger):
@@ -39,7 +41,7 @@ class WorkerSchema(_WithLease, Schema):
     class Meta:
         unknown = RAISE
 
-    worker = Text(required=True, validate=[validate.Length(1, 100), _printable])
+    worker = Text(required=True, validate=[validate.Length(1, 100), require_printable])
 
 
 class ClaimSchema(WorkerSchema):
@@ -78,12 +80,12 @@ class FailureSchema(AttemptSchema):
         return {"attempt": attempt, "failure": Failure(**values)}
 
 
-_CHUNK = tuple(item.name for item in dataclasses.fields(ChunkProgress))
+CHUNK_FIELDS = tuple(item.name for item in dataclasses.fields(ChunkProgress))
 
 
 def dump_chunk(chunk: ChunkProgress) -> dict[str, Any]:
     """Return all that is known of a chunk."""
-    shown = {name: getattr(chunk, name) for name in _CHUNK}
+    shown = {name: getattr(chunk, name) for name in CHUNK_FIELDS}
     times = {name: rfc3339(v) for name, v in shown.items() if isinstance(v, datetime)}
     return shown | times | {"sha256": chunk.sha256.hex() if chunk.sha256 else None}
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from marshmallow import EXCLUDE, Schema, fields, validate
 from werkzeug.datastructures import MultiDict
 
-from ingest_api.errors import InvalidInterval, NaiveTimestamp
+from ingest_api.errors import InvalidInterval
 from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus, Receipt, Recording, UploadForm
 from ingest_api.schemas.fields import (
     FormInteger,
@@ -17,6 +17,7 @@ from ingest_api.schemas.fields import (
     rfc3339,
     validation_failed,
 )
+from ingest_api.schemas.instants import instants
 
 
 class RecordingSchema(Schema):
@@ -60,20 +61,6 @@ def load_upload(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Upl
     sent_at = values.pop("sent_at", None)
     sent = sent_at and instants("sent_at", sent_at, naive_zone)[0]
     return UploadForm(Recording(**values), sent_at=sent)
-
-
-def instants(name: str, value: datetime, naive_zone: ZoneInfo | None) -> list[datetime]:
-    """Return the UTC instants that a timestamp may mean: two when clocks go back (PEP 495)."""
-    if value.tzinfo is not None:
-        readings = [value]
-    elif naive_zone is not None:
-        readings = [value.replace(tzinfo=naive_zone, fold=fold) for fold in (0, 1)]
-    else:
-        raise NaiveTimestamp(errors={name: ["Has no UTC offset."]})
-    try:
-        return [reading.astimezone(UTC) for reading in readings]
-    except OverflowError:
-        raise validation_failed({name: ["Is outside the years 1 to 9999 in UTC."]}) from None
 
 
 def _shortest_interval(starts: list[datetime], ends: list[datetime]) -> tuple[datetime, datetime]:

@@ -12,7 +12,8 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection
 from ingest_api.errors import DeviceExists, DeviceNotFound, TokenInUse
-from ingest_api.models.devices import Device
+from ingest_api.models.devices import Device, DevicePosition, NewDevice
+from ingest_api.models.fleet import Bounds, FleetSelection
 from ingest_api.tokens import hash_token
 
 PAGE = 2000
@@ -24,28 +25,64 @@ def list_devices(
 ) -> Iterator[list[Device]]:
     """Yield all devices, newest first, in pages. Each is read with a connection of its own, which
     nobody waits for while the page is sent."""
-    after: Device | None = None
+    after: DevicePosition | None = None
     while True:
         with connected() as connection:
-            found = queries.devices.list_devices(connection, after=after, page=page)
+            found = queries.devices.list_devices(
+                connection, Bounds(), FleetSelection(), after=after, page=page
+            )
         yield found
         if len(found) < page:
             return
-        after = found[-1]
+        after = found[-1].position
 
 
-def create_device(
-    connection: Connection, *, device_id: UUID, point_id: UUID, register_id: UUID, token: str
-) -> Device:
+def list_page(
+    connection: Connection,
+    bounds: Bounds,
+    selection: FleetSelection,
+    *,
+    after: DevicePosition | None,
+    limit: int,
+) -> tuple[list[Device], DevicePosition | None]:
+    """Return up to `limit` devices after a position, newest first, and the position of the last one
+    if there are more."""
+    found = queries.devices.list_devices(connection, bounds, selection, after=after, page=limit + 1)
+    devices = found[:limit]
+    return devices, devices[-1].position if len(found) > limit else None
+
+
+def list_selected(
+    connection: Connection,
+    bounds: Bounds,
+    selection: FleetSelection,
+    *,
+    after: UUID | None,
+    limit: int | None,
+) -> Iterator[list[Device]]:
+    """Yield the selected devices, newest first, in pages: up to `limit` after a device.
+    DeviceNotFound."""
+    position: DevicePosition | None = None
+    if after is not None:
+        device = queries.devices.get_device(connection, after)
+        if device is None:
+            raise DeviceNotFound
+        position = device.position
+    left = limit
+    while True:
+        found, position = list_page(
+            connection, bounds, selection, after=position, limit=min(left or PAGE, PAGE)
+        )
+        yield found
+        left = left and left - len(found)
+        if position is None or left == 0:
+            return
+
+
+def create_device(connection: Connection, device: NewDevice, *, token: str) -> Device:
     """Register a device. DeviceExists, TokenInUse."""
     try:
-        return queries.devices.insert_device(
-            connection,
-            device_id=device_id,
-            point_id=point_id,
-            register_id=register_id,
-            token_hash=hash_token(token),
-        )
+        return queries.devices.insert_device(connection, device, token_hash=hash_token(token))
     except psycopg.errors.UniqueViolation as error:
         raise _conflict(error) from None
 
@@ -56,12 +93,14 @@ def update_device(
     *,
     is_enabled: bool | None = None,
     token: str | None = None,
+    name: str | None = None,
 ) -> Device:
-    """Enable, disable or give a new token; None changes nothing. DeviceNotFound, TokenInUse."""
+    """Enable or disable a device, give it a new token or a name; None changes nothing, an empty
+    name removes it. DeviceNotFound, TokenInUse."""
     token_hash = None if token is None else hash_token(token)
     try:
         device = queries.devices.update_device(
-            connection, device_id, is_enabled=is_enabled, token_hash=token_hash
+            connection, device_id, is_enabled=is_enabled, token_hash=token_hash, name=name
         )
     except psycopg.errors.UniqueViolation as error:
         raise _conflict(error) from None

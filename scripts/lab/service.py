@@ -19,6 +19,7 @@ import psycopg
 
 from ingest_api.database import migrations
 from ingest_api.database.pool import Connection
+from ingest_api.models.devices import NewDevice
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 from lab.postgres import LocalPostgres
@@ -77,9 +78,9 @@ class Site:
 
     def new_recorder(self) -> Recorder:
         """Register a device."""
-        token, ids = generate_token(), {name: uuid4() for name in ("point_id", "register_id")}
+        token, registered = generate_token(), NewDevice(uuid4(), uuid4(), uuid4())
         with self.connect() as connection:
-            device = devices.create_device(connection, device_id=uuid4(), token=token, **ids)
+            device = devices.create_device(connection, registered, token=token)
         return Recorder(device.device_id, device.point_id, device.register_id, token)
 
     @property

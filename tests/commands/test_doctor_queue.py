@@ -11,6 +11,7 @@ import redis
 from support.commands import flask_ingest
 from support.valkey import LocalValkey
 
+from ingest_api.models.devices import NewDevice
 from ingest_api.stream.client import STREAM
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
@@ -42,7 +43,7 @@ def _assert_finds(found: Findings, name: str, level: str, phrase: str, advice: s
 def _store_uploaded(url: str, *, age: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         ids = dict.fromkeys(("device_id", "point_id", "register_id"), "0" * 32)
-        devices.create_device(connection, token=generate_token(), **ids)  # type: ignore[arg-type]
+        devices.create_device(connection, NewDevice(**ids), token=generate_token())  # type: ignore[arg-type]
         connection.execute(
             "INSERT INTO audio_chunks (chunk_id, device_id, point_id, register_id, start_ts,"
             "  end_ts, duration_sec, codec, sample_rate, channels, file_path, file_size_bytes,"

@@ -28,7 +28,7 @@ from support.leases import SqlWorker
 
 from ingest_api.database import queries
 from ingest_api.models.chunks import FIRST_ID, NewChunk
-from ingest_api.models.devices import Device
+from ingest_api.models.devices import Device, NewDevice
 from ingest_api.models.queue import Claim, Failure, RequeueSelection
 from ingest_api.models.retention import Selection
 from ingest_api.tokens import generate_token
@@ -414,7 +414,7 @@ def machine(new_database: Callable[..., str]) -> Iterator[type[ChunkMachine]]:
     worker = SqlWorker(new_database())
     worker.connection.autocommit = True
     ids = {name: uuid4() for name in ("device_id", "point_id", "register_id")}
-    device = devices.create_device(worker.connection, token=generate_token(), **ids)
+    device = devices.create_device(worker.connection, NewDevice(**ids), token=generate_token())
     shared = {"connection": worker.connection, "worker": worker, "device": device}
     yield type("ChunkMachine", (ChunkMachine,), shared)
     worker.connection.close()

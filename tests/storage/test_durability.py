@@ -18,6 +18,7 @@ from werkzeug.datastructures import MultiDict
 
 from ingest_api.database.pool import Database, connect
 from ingest_api.models.chunks import ChunkFile, UploadForm
+from ingest_api.models.devices import NewDevice
 from ingest_api.schemas.uploads import load_upload
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.folders import REMEMBERED_FOLDERS, Folders
@@ -37,11 +38,7 @@ def _settings(tmp_path: Any, database_url: str) -> Settings:
 def _recorder(settings: Settings) -> tuple[Recorder, UploadForm]:
     with connect(settings) as connection:
         device = devices.create_device(
-            connection,
-            device_id=uuid4(),
-            point_id=uuid4(),
-            register_id=uuid4(),
-            token="a-token-of-a-test",
+            connection, NewDevice(uuid4(), uuid4(), uuid4()), token="a-token-of-a-test"
         )
     recorder = Recorder(device, "a-token-of-a-test")
     return recorder, load_upload(MultiDict(recorder.form()), None)

@@ -26,6 +26,7 @@ from support.service import Service, clean_environ
 from support.valkey import LocalValkey
 
 from ingest_api.database.pool import Database
+from ingest_api.models.devices import NewDevice
 from ingest_api.settings import Settings
 from ingest_api.stream.client import STREAM
 from ingest_api.stream.relay import MARK, PAGE, Relay
@@ -51,7 +52,7 @@ def _store(url: str, chunks: int, *, status: str = "UPLOADED", age: str = "1 min
     """Rows as uploads leave them; their ids, the oldest first."""
     with psycopg.connect(url, autocommit=True) as connection:
         ids = {name: uuid4() for name in ("device_id", "point_id", "register_id")}
-        devices.create_device(connection, token=generate_token(), **ids)
+        devices.create_device(connection, NewDevice(**ids), token=generate_token())
         rows = connection.execute(
             "INSERT INTO audio_chunks (chunk_id, device_id, point_id, register_id, start_ts,"
             "  end_ts, duration_sec, codec, sample_rate, channels, file_path, file_size_bytes,"

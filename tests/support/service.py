@@ -15,6 +15,7 @@ import requests
 from lab.service_process import ServiceProcess, clean_environ
 from psycopg.rows import dict_row
 
+from ingest_api.models.devices import NewDevice
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 from support.processes import eventually
@@ -47,7 +48,7 @@ class Service(ServiceProcess):
         token = changes.pop("token", generate_token())
         ids = {name: uuid4() for name in ("device_id", "point_id", "register_id")} | changes
         with self.connect() as connection:
-            return Recorder(devices.create_device(connection, token=token, **ids), token)
+            return Recorder(devices.create_device(connection, NewDevice(**ids), token=token), token)
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.database_url, autocommit=True)

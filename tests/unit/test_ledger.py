@@ -12,6 +12,7 @@ import pytest
 from lab.recorder import Attempt, Chunk, Recorder
 from support.ledger import Ledger, audit
 
+from ingest_api.models.devices import NewDevice
 from ingest_api.tokens import generate_token
 from ingest_api.usecases import devices
 
@@ -27,7 +28,7 @@ class Store:
         token = generate_token()
         self.recorder = Recorder(**ids, token=token)
         with self.connect() as connection:
-            devices.create_device(connection, token=token, **ids)
+            devices.create_device(connection, NewDevice(**ids), token=token)
         self.now = datetime.now(UTC)
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -127,7 +128,7 @@ def _move_to_other_device(store: Store, path: Path) -> None:
     other = uuid4()
     with store.connect() as connection:
         ids = {"device_id": other, "point_id": uuid4(), "register_id": uuid4()}
-        devices.create_device(connection, token=generate_token(), **ids)
+        devices.create_device(connection, NewDevice(**ids), token=generate_token())
     _change_row("device_id", f"'{other}'")(store, path)
 
 

@@ -9,6 +9,7 @@ from ingest_api.database.pool import Connection
 from ingest_api.database.statements import rows, run, scalar, scalars, statement
 from ingest_api.models.backups import Relation
 from ingest_api.models.chunks import ChunkFile, ChunkStatus
+from ingest_api.models.devices import Device
 
 
 def export_snapshot(connection: Connection) -> str:
@@ -76,3 +77,8 @@ def disable_chunk_triggers(connection: Connection) -> None:
 
 def enable_chunk_triggers(connection: Connection) -> None:
     run(connection, "backups/enable_chunk_triggers")
+
+
+def list_restored_devices(connection: Connection) -> list[Device]:
+    """Return all devices, newest first, whatever version made the schema."""
+    return rows(connection, Device, "backups/list_restored_devices")

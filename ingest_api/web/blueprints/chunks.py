@@ -16,7 +16,8 @@ blueprint = Blueprint("chunks", __name__)
 def upload() -> ResponseReturnValue:
     device = authenticate_device()
     uploads = components().uploads
-    with uploads.receive() as incoming:
+    recorded = components().refusals.recorded(device.device_id)
+    with recorded, uploads.receive() as incoming:
         fields = current_request().receive_chunk(incoming)
         form = load_upload(fields, components().settings.naive_timestamp_zone)
         receipt = uploads.accept(device, form, incoming)

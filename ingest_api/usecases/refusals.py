@@ -1,0 +1,86 @@
+"""The use case: remember why a device's uploads are refused. One that is refused for ever is silent
+from outside."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from uuid import UUID
+
+import psycopg
+
+from ingest_api.database import queries
+from ingest_api.database.pool import Database
+from ingest_api.display import printable
+from ingest_api.errors import DatabaseUnavailable, IngestError
+
+SECONDS = 10.0
+"""How often a refusal is written for one device, at most."""
+
+USE_SECONDS = 0.5
+"""How long an answer may wait for that."""
+
+DETAIL_LENGTH = 500
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Unwritten:
+    """Refusals of a device that were not written yet."""
+
+    count: int = 0
+    next_at: float = 0.0  # monotonic
+
+
+class Refusals:
+    """The refusals of uploads that this process has answered."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._unwritten: dict[UUID, _Unwritten] = {}  # a registered device each
+        self._lock = Lock()
+
+    @contextmanager
+    def recorded(self, device_id: UUID) -> Iterator[None]:
+        """Record it if an upload of this device is refused for what it contains."""
+        try:
+            yield
+        except IngestError as error:
+            if error.is_final:
+                self._record(device_id, error)
+            raise
+
+    def _record(self, device_id: UUID, error: IngestError) -> None:
+        """Write a refusal, unless one was just written. It never changes the answer."""
+        count = self._take(device_id)
+        if not count:
+            return
+        detail = printable(error.detail)[:DETAIL_LENGTH]
+        written = False
+        try:
+            with self._database.connection(USE_SECONDS) as connection:
+                written = queries.refusals.record_refusal(
+                    connection, device_id, code=error.code, detail=detail, count=count
+                )
+        except (DatabaseUnavailable, psycopg.Error) as failure:
+            _log.warning("a refusal could not be recorded: %s", failure)
+        if not written:
+            self._put_back(device_id, count)
+
+    def _take(self, device_id: UUID) -> int:
+        """Count a refusal; return how many are to be written now."""
+        with self._lock:
+            unwritten = self._unwritten.setdefault(device_id, _Unwritten())
+            unwritten.count += 1
+            if monotonic() < unwritten.next_at:
+                return 0
+            count, unwritten.count = unwritten.count, 0
+            unwritten.next_at = monotonic() + SECONDS
+            return count
+
+    def _put_back(self, device_id: UUID, count: int) -> None:
+        with self._lock:
+            self._unwritten[device_id].count += count

@@ -1,0 +1,3 @@
+-- How many devices there are.
+SELECT count(*) AS devices
+FROM devices
