@@ -144,7 +144,7 @@ def rotate_token(device_id: UUID, token: str | None, as_json: bool) -> None:
     """
     token = token or generate_token()
     with database() as connection:
-        device = devices.update_device(connection, device_id, token=token)
+        device = devices.rotate_token(connection, device_id, token)
     _show_device(device, token, as_json)
 
 

@@ -22,7 +22,7 @@ def dump_cursor(position: Any, selection: Mapping[str, Any]) -> str | None:
     if position is None:
         return None
     values = json.dumps([_plain(value) for value in vars(position).values()]).encode()
-    return urlsafe_b64encode(_digest(values, selection) + values).decode().rstrip("=")
+    return _text(_digest(values, selection) + values)
 
 
 def load_cursor(kind: Any, cursor: str | None, selection: Mapping[str, Any]) -> Any:
@@ -34,12 +34,16 @@ def load_cursor(kind: Any, cursor: str | None, selection: Mapping[str, Any]) -> 
     except ValueError:
         data = b""
     digest, values = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-    if digest != _digest(values, selection) or cursor != cursor.strip("="):
+    if digest != _digest(values, selection) or cursor != _text(data):
         raise validation_failed(
             {"cursor": ["Is not a cursor of this list with these parameters: begin without one."]}
         )
     types = kind.__annotations__.values()
     return kind(*map(_typed, types, json.loads(values)))
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _digest(values: bytes, selection: Mapping[str, Any]) -> bytes:

@@ -18,10 +18,7 @@ def list_chunks(
 ) -> tuple[list[ChunkProgress], ChunkPosition | None]:
     """Return up to `limit` chunks after a position, and the position of the last one if there are
     more. RegisterNotFound."""
-    points = _points(connection, selection)
-    found = queries.chunks.list_chunks(
-        connection, selection, points=points, after=after, page=limit + 1
-    )
+    found = _list(connection, selection, after, limit + 1)
     chunks = found[:limit]
     return chunks, chunks[-1].position if len(found) > limit else None
 
@@ -45,6 +42,18 @@ def export_chunks(
         yield found
         if after is None:
             return
+
+
+def _list(
+    connection: Connection, selection: ChunkSelection, after: ChunkPosition | None, page: int
+) -> list[ChunkProgress]:
+    ledger, newest = queries.ledger, selection.newest_first
+    points = _points(connection, selection)
+    if points is not None or selection.device_id or selection.status:
+        narrow = ledger.list_chunks_newest if newest else ledger.list_chunks
+        return narrow(connection, selection, points, after=after, page=page)
+    wide = ledger.list_all_chunks_newest if newest else ledger.list_all_chunks
+    return wide(connection, selection, after=after, page=page)
 
 
 def _points(connection: Connection, selection: ChunkSelection) -> list[UUID] | None:

@@ -109,6 +109,17 @@ def update_device(
     return device
 
 
+def rotate_token(connection: Connection, device_id: UUID, token: str) -> Device:
+    """Give a device a new token, also before a migration. DeviceNotFound, TokenInUse."""
+    try:
+        device = queries.devices.set_token_hash(connection, device_id, hash_token(token))
+    except psycopg.errors.UniqueViolation as error:
+        raise _conflict(error) from None
+    if device is None:
+        raise DeviceNotFound
+    return device
+
+
 def _conflict(error: psycopg.errors.UniqueViolation) -> DeviceExists | TokenInUse:
     # By the column: the names of constraints in an adopted database are unknown.
     if "(token_hash)" in (error.diag.message_detail or ""):

@@ -32,7 +32,7 @@ def test_it_allows_the_named_origins_only(start_service) -> None:
     response = requests.post(f"{service.url}/api/v1/chunks", headers=ORIGIN)
     assert response.status_code == 401
     assert response.headers["Access-Control-Allow-Origin"] == "https://shop.example"
-    assert response.headers["Access-Control-Expose-Headers"] == "X-Request-ID"
+    assert response.headers["Access-Control-Expose-Headers"] == "Link, X-Request-ID"
     other = requests.get(f"{service.url}/health/live", headers={"Origin": "https://evil.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
 

@@ -18,7 +18,10 @@ from ingest_api.schemas.devices import dump_devices
 from ingest_api.usecases.devices import list_devices
 
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-FIELDS = ["device_id", "point_id", "register_id", "is_enabled", "created_at", "last_seen_at"]
+FIELDS = [
+    *("device_id", "point_id", "register_id", "is_enabled", "created_at", "last_seen_at"),
+    *("name", "point_name"),
+]
 
 UNKNOWN = "deadbeef-0000-4000-8000-000000000001"
 

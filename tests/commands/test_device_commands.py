@@ -137,7 +137,7 @@ def test_the_list_is_a_table_for_people(service: Service, database_url: str) -> 
                 [age, recorder.device.device_id],
             )
     table = flask_ingest(service.database_url, "list-devices").stdout.splitlines()
-    assert table[0].split() == ["DEVICE", "POINT", "REGISTER", "STATE", "LAST", "SEEN"]
+    assert table[0].split() == ["DEVICE", "POINT", "REGISTER", "STATE", "LAST", "SEEN", "NAME"]
     rows = {line.split()[0]: line for line in table[1:]}
     assert rows[str(never.device.device_id)].endswith("enabled   never")
     assert rows[str(seen.device.device_id)].endswith("s ago")

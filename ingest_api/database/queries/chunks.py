@@ -4,12 +4,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import row, rows_unprepared, run, scalar, scalars
+from ingest_api.database.statements import row, run, scalar, scalars
 from ingest_api.models.chunks import (
     Chunk,
-    ChunkPosition,
     ChunkProgress,
-    ChunkSelection,
     ChunkStatus,
     NewChunk,
 )
@@ -37,28 +35,6 @@ def get_chunk(connection: Connection, chunk_id: UUID) -> Chunk | None:
 
 def get_chunk_progress(connection: Connection, chunk_id: UUID) -> ChunkProgress | None:
     return row(connection, ChunkProgress, "chunks/get_chunk_progress", chunk_id=chunk_id)
-
-
-def list_chunks(
-    connection: Connection,
-    selection: ChunkSelection,
-    *,
-    points: list[UUID] | None,
-    after: ChunkPosition | None,
-    page: int,
-) -> list[ChunkProgress]:
-    """Return up to `page` chunks at these points (None: any), those after a position."""
-    values = vars(selection) | {
-        "point_ids": points,
-        "after_ts": after and after.start_ts,
-        "after_id": after and after.chunk_id,
-        "page": page,
-    }
-    narrowed = points is not None or selection.device_id or selection.status
-    name = "chunks/list_chunks" if narrowed else "chunks/list_all_chunks"
-    if selection.newest_first:
-        name += "_newest"
-    return rows_unprepared(connection, ChunkProgress, name, **values)
 
 
 def is_pruned(connection: Connection, chunk_id: UUID) -> bool:

@@ -64,6 +64,12 @@ def list_register_devices(connection: Connection, point_id: UUID, register_id: U
     return scalars(connection, UUID, "devices/list_register_devices", **values)
 
 
+def set_token_hash(connection: Connection, device_id: UUID, token_hash: str) -> Device | None:
+    """Return the device without its names, or None if there is none."""
+    values = {"device_id": device_id, "token_hash": token_hash}
+    return row(connection, Device, "devices/set_token_hash", **values)
+
+
 def list_register_points(connection: Connection, register_id: UUID) -> list[UUID]:
     """Return at which points the register's devices are."""
     return scalars(connection, UUID, "devices/list_register_points", register_id=register_id)

@@ -6,7 +6,7 @@ lost AS (
     FROM audio_chunks
     WHERE file_missing_since IS NOT NULL
         AND device_id = ANY(%(device_ids)s)
-        AND start_ts > %(start)s - interval '24 hours'
+        AND start_ts > %(start)s::timestamptz - interval '24 hours'
         AND start_ts < %(end)s
 ),
 recordings AS (
@@ -19,7 +19,7 @@ recordings AS (
         SELECT start_ts, believed_end(start_ts, end_ts) AS end_ts, chunk_id
         FROM audio_chunks
         WHERE audio_chunks.device_id = device.device_id
-            AND start_ts > %(start)s - interval '24 hours'
+            AND start_ts > %(start)s::timestamptz - interval '24 hours'
             AND start_ts < %(end)s
             AND chunk_id NOT IN (SELECT chunk_id FROM lost)
         ORDER BY start_ts, chunk_id  -- as the index has them

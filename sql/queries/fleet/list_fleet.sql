@@ -3,17 +3,17 @@
 WITH
 judged AS (
     SELECT
-        devices.*,
-        points.name AS point_name,
-        coalesce(time_zone, 'UTC') AS time_zone,
+        devices.device_id, devices.name, point_id, points.name AS point_name, register_id,
+        coalesce(time_zone, 'UTC') AS time_zone, created_at, recorded_until, recording_since,
+        last_seen_at, clock_offset, disabled_at, code, detail, first_at, last_at, count,
         device_state(
             is_enabled, last_seen_at, recorded_until, last_at, %(late_after)s, %(silent_after)s
-        ) AS state,
-        code, detail, first_at, last_at, count
+        ) AS state
     FROM devices
     LEFT JOIN points USING (point_id)
     LEFT JOIN refusals
-        ON refusals.device_id = devices.device_id AND (last_seen_at IS NULL OR last_at > last_seen_at)
+        ON refusals.device_id = devices.device_id
+        AND (last_seen_at IS NULL OR last_at > last_seen_at)
     WHERE (%(point_id)s::uuid IS NULL OR point_id = %(point_id)s)
         AND (%(text)s::text IS NULL
              OR strpos(lower(concat_ws(
@@ -22,7 +22,7 @@ judged AS (
 ),
 ranked AS (
     SELECT
-        *,
+        device_id, name, point_id, point_name, register_id, time_zone, state,
         array_position(%(states)s::text[], state) AS rank,
         CASE state
             WHEN 'refused' THEN first_at
@@ -31,7 +31,8 @@ ranked AS (
             WHEN 'recording' THEN coalesce(recording_since, last_seen_at)
             WHEN 'disabled' THEN coalesce(disabled_at, created_at)
             ELSE created_at
-        END AS since
+        END AS since,
+        recorded_until, last_seen_at, clock_offset, code, detail, last_at, count
     FROM judged
     WHERE %(state)s::text IS NULL OR state = %(state)s
 )
