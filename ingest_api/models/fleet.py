@@ -74,6 +74,15 @@ class FleetDevice:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Uploads of a device that were refused for what they contain: the last one, and how many."""
+
+    code: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True)
 class StateCount:
     """How many devices are in a state."""
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from time import monotonic
 from uuid import UUID
@@ -15,9 +16,10 @@ from ingest_api.database import queries
 from ingest_api.database.pool import Database
 from ingest_api.display import printable
 from ingest_api.errors import DatabaseUnavailable, IngestError
+from ingest_api.models.fleet import Refusal
 
-SECONDS = 10.0
-"""How often a refusal is written for one device, at most."""
+PAUSE = timedelta(seconds=10)
+"""How long nothing more is written of a device after a refusal was."""
 
 USE_SECONDS = 0.5
 """How long an answer may wait for that."""
@@ -38,8 +40,9 @@ class _Unwritten:
 class Refusals:
     """The refusals of uploads that this process has answered."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, pause: timedelta = PAUSE) -> None:
         self._database = database
+        self._pause = pause
         self._unwritten: dict[UUID, _Unwritten] = {}  # a registered device each
         self._lock = Lock()
 
@@ -58,12 +61,12 @@ class Refusals:
         count = self._take(device_id)
         if not count:
             return
-        detail = printable(error.detail)[:DETAIL_LENGTH]
+        refusal = Refusal(error.code, printable(error.detail)[:DETAIL_LENGTH], count)
         written = False
         try:
             with self._database.connection(USE_SECONDS) as connection:
                 written = queries.refusals.record_refusal(
-                    connection, device_id, code=error.code, detail=detail, count=count
+                    connection, device_id, refusal, pause=self._pause
                 )
         except (DatabaseUnavailable, psycopg.Error) as failure:
             _log.warning("a refusal could not be recorded: %s", failure)
@@ -78,7 +81,7 @@ class Refusals:
             if monotonic() < unwritten.next_at:
                 return 0
             count, unwritten.count = unwritten.count, 0
-            unwritten.next_at = monotonic() + SECONDS
+            unwritten.next_at = monotonic() + self._pause.total_seconds()
             return count
 
     def _put_back(self, device_id: UUID, count: int) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, IncompleteRead
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -54,6 +55,10 @@ def _pages(url: str, **query: Any) -> list[list[str]]:
         assert answer.json() == _get(url, **query, cursor=body["next"]).json()
 
 
+def _all(url: str, **query: Any) -> list[str]:
+    return list(chain.from_iterable(_pages(url, **query)))
+
+
 def test_pages_have_every_chunk_once_in_the_order_of_recording(service: Service, url: str) -> None:
     recorder = service.recorder()
     ids = _fill(service, recorder, 7)
@@ -81,8 +86,8 @@ def test_a_list_of_everything_is_in_order_whatever_the_status(emptied: Service) 
                 "UPDATE audio_chunks SET status = %s WHERE chunk_id = %s", [status, ordered[number]]
             )
     assert sorted(ids) == sorted(ordered)
-    assert sum(_pages(url, limit=2), []) == ordered
-    assert sum(_pages(url, limit=2, order="desc"), []) == ordered[::-1]
+    assert _all(url, limit=2) == ordered
+    assert _all(url, limit=2, order="desc") == ordered[::-1]
     assert _pages(url, status="DONE") == [[ordered[0]]]
 
 
@@ -94,7 +99,7 @@ def test_a_time_selects_what_overlaps_with_it(service: Service, url: str) -> Non
     def between(first: float, last: float) -> list[str]:
         bounds = {"from": (START + first * MINUTE), "to": (START + last * MINUTE)}
         texts = {name: instant.isoformat() for name, instant in bounds.items()}
-        return sum(_pages(url, **device, **texts), [])
+        return _all(url, **device, **texts)
 
     assert between(1, 3) == ids[1:3]
     assert between(0.5, 1.5) == ids[:2]
@@ -224,8 +229,8 @@ def test_a_broken_export_is_seen_to_be_broken(start_service: Callable[..., Servi
     recorder = service.recorder()
     with service.connect() as connection:
         connection.execute(
-            "INSERT INTO audio_chunks (chunk_id, device_id, point_id, register_id, start_ts, end_ts,"
-            " duration_sec, codec, sample_rate, channels, file_path, file_size_bytes, sha256)"
+            "INSERT INTO audio_chunks (chunk_id, device_id, point_id, register_id, start_ts,"
+            " end_ts, duration_sec, codec, sample_rate, channels, file_path, file_size_bytes, sha256)"
             " SELECT gen_random_uuid(), device_id, point_id, register_id, at, at + '1 min', 60,"
             " repeat('x', 32), 1, 1, repeat('x', 1000), 1, sha256('')"
             " FROM devices, generate_series(1, 30000) AS number,"

@@ -1,8 +1,7 @@
-"""`flask ingest coverage`: what it draws, and a month of a fleet held against what really happened."""
+"""`flask ingest coverage`: what it draws, and a month of a fleet against what really happened."""
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -212,7 +211,7 @@ def _lose_half(service: Service, lives: list[Life], dice: random.Random) -> set[
     assert pruned.returncode == 0, pruned.stderr
     kept = [c for life in lives for c in life.received if c.start_ts >= MIDDLE]
     for chunk in (lost := dice.sample(kept, 100)):
-        os.unlink(service.storage / chunk.file_path)
+        (service.storage / chunk.file_path).unlink()
     flask_ingest(service.database_url, "fsck", "--repair", "--force", **settings)
     with service.connect() as connection:
         rows = connection.execute("SELECT count(*), count(file_missing_since) FROM audio_chunks")

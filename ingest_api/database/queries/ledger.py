@@ -51,8 +51,6 @@ def list_all_chunks_newest(
     return rows_unprepared(connection, ChunkProgress, "ledger/list_all_chunks_newest", **values)
 
 
-def _values(
-    selection: ChunkSelection, after: ChunkPosition | None, page: int
-) -> dict[str, Any]:
+def _values(selection: ChunkSelection, after: ChunkPosition | None, page: int) -> dict[str, Any]:
     position = {"after_ts": after and after.start_ts, "after_id": after and after.chunk_id}
     return vars(selection) | position | {"page": page}

@@ -1,5 +1,5 @@
--- Record that uploads of a device were refused, unless that was done in the last 10 seconds. The count
--- begins again after an upload that was accepted.
+-- Record that uploads of a device were refused, unless that was just done. The count begins
+-- again after an upload that was accepted.
 INSERT INTO refusals AS known (device_id, code, detail, first_at, last_at, count)
 SELECT device_id, %(code)s, %(detail)s, now(), now(), %(count)s
 FROM devices
@@ -13,4 +13,4 @@ ON CONFLICT (device_id) DO UPDATE SET
         FROM devices
         WHERE devices.device_id = known.device_id
     )
-WHERE known.last_at <= now() - interval '10 seconds'
+WHERE known.last_at <= now() - %(pause)s
