@@ -83,10 +83,13 @@ CREATE INDEX ix_audio_chunks_finished_at ON audio_chunks (finished_at)
     WHERE (finished_at IS NOT NULL);
 CREATE INDEX ix_audio_chunks_lease ON audio_chunks (lease_expires_at)
     WHERE (lease_expires_at IS NOT NULL);
+CREATE INDEX ix_audio_chunks_long ON audio_chunks (start_ts)
+    WHERE ((end_ts - start_ts) > '00:02:00'::interval);
 CREATE INDEX ix_audio_chunks_point_start ON audio_chunks (point_id, start_ts);
 CREATE INDEX ix_audio_chunks_processing ON audio_chunks (start_ts) WHERE (status = 'PROCESSING');
 CREATE INDEX ix_audio_chunks_queued ON audio_chunks (start_ts) WHERE (status = 'QUEUED');
-CREATE INDEX ix_audio_chunks_status_start ON audio_chunks (status, start_ts, chunk_id);
+CREATE INDEX ix_audio_chunks_status_start ON audio_chunks (status, start_ts, chunk_id)
+    INCLUDE (end_ts);
 CREATE INDEX ix_audio_chunks_turn ON audio_chunks (point_id, device_id, start_ts)
     WHERE (status = 'QUEUED');
 CREATE INDEX ix_audio_chunks_uploaded ON audio_chunks (start_ts) WHERE (status = 'UPLOADED');
@@ -156,7 +159,7 @@ CREATE FUNCTION believed_end(start_ts timestamptz, end_ts timestamptz) RETURNS t
     AS $$
     -- The end of a recording. If its clock was set meanwhile, it may seem to take years: one of
     -- over 24 hours counts at its start alone.
-    SELECT CASE WHEN end_ts <= start_ts + interval '24 hours' THEN end_ts ELSE start_ts END
+    SELECT CASE WHEN end_ts - start_ts <= interval '24 hours' THEN end_ts ELSE start_ts END
 $$;
 
 CREATE FUNCTION device_state(
@@ -214,7 +217,7 @@ CREATE FUNCTION minutes_between(
     AS $$
     -- The minutes of an hour whose second 30 lies in [from_ts, until_ts), as bits.
     SELECT CASE
-        WHEN from_ts >= hour + interval '1 hour' OR until_ts <= hour OR until_ts <= from_ts THEN 0
+        WHEN from_ts - hour >= interval '1 hour' OR until_ts <= hour OR until_ts <= from_ts THEN 0
         ELSE (-1::bigint
                 << greatest(0, ceil((extract(epoch FROM from_ts - hour) - 30) / 60))::integer)
             & ((1::bigint

@@ -21,6 +21,16 @@ def statement(name: str) -> bytes:
     return files("ingest_api.sql").joinpath("queries", f"{name}.sql").read_bytes()
 
 
+@cache
+def _text(name: str, *, backwards: bool) -> bytes:
+    """Return the text of a statement that lists; `backwards` in the other direction than it says:
+    with DESC for ASC, and comparing its ids with the last one listed accordingly."""
+    text = statement(name)
+    if not backwards:
+        return text
+    return text.replace(b" ASC", b" DESC").replace(b"chunk_id) > (", b"chunk_id) < (")
+
+
 def rows(connection: Connection, model: type[_T], name: str, /, **values: Any) -> list[_T]:
     """Run a statement and return its rows, each as a `model` whose fields are its columns."""
     with connection.cursor(row_factory=class_row(model)) as cursor:
@@ -50,6 +60,29 @@ def scalars(connection: Connection, kind: type[_T], name: str, /, **values: Any)
     """Run a statement of one column and return that column, whose type is `kind`."""
     with connection.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(statement(name), values).fetchall()
+
+
+def scalars_unprepared(
+    connection: Connection,
+    kind: type[_T],  # noqa: ARG001
+    name: str,
+    /,
+    *,
+    backwards: bool,
+    **values: Any,
+) -> list[_T]:
+    """Return the same as `scalars`, from a plan made for these very values; see
+    `rows_unprepared`."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        text = _text(name, backwards=backwards)
+        return cursor.execute(text, values, prepare=False).fetchall()
+
+
+def tuples(
+    connection: Connection, name: str, /, *, backwards: bool, **values: Any
+) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows as they are."""
+    return connection.execute(_text(name, backwards=backwards), values).fetchall()
 
 
 def scalar(connection: Connection, kind: type[_T], name: str, /, **values: Any) -> _T | None:  # noqa: ARG001

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ingest_api.database import queries
@@ -9,18 +12,30 @@ from ingest_api.database.pool import Connection
 from ingest_api.errors import RegisterNotFound
 from ingest_api.models.chunks import ChunkPosition, ChunkProgress, ChunkSelection
 
-EXPORTED_AT_ONCE = 5000
-"""Chunks that an export reads at a time, about 5 MB of memory."""
+EXPORTED_AT_ONCE = 2000
+"""Chunks that an export reads at a time, about 4 MiB of memory."""
+
+ChunkRow = tuple[Any, ...]
+"""What is known of a chunk: plain values in the order of `ChunkProgress`."""
+
+_FIELDS = [field.name for field in fields(ChunkProgress)]
+_START_TS, _CHUNK_ID = _FIELDS.index("start_ts"), _FIELDS.index("chunk_id")
 
 
 def list_chunks(
     connection: Connection, selection: ChunkSelection, *, after: ChunkPosition | None, limit: int
-) -> tuple[list[ChunkProgress], ChunkPosition | None]:
+) -> tuple[list[ChunkRow], ChunkPosition | None]:
     """Return up to `limit` chunks after a position, and the position of the last one if there are
     more. RegisterNotFound."""
-    found = _list(connection, selection, after, limit + 1)
-    chunks = found[:limit]
-    return chunks, chunks[-1].position if len(found) > limit else None
+    selection = _with_point(connection, selection)
+    narrow = selection.device_id or selection.point_id or selection.status
+    find = queries.ledger.list_chunk_ids if narrow else queries.ledger.list_all_chunk_ids
+    found = find(connection, selection, after=after, page=limit + 1)
+    chunks = queries.ledger.get_chunks(
+        connection, found[:limit], newest_first=selection.newest_first
+    )
+    more = len(found) > limit and chunks
+    return chunks, _position(chunks[-1]) if more else None
 
 
 def export_chunks(
@@ -28,7 +43,7 @@ def export_chunks(
     selection: ChunkSelection,
     *,
     page: int = EXPORTED_AT_ONCE,
-) -> Iterator[list[ChunkProgress]]:
+) -> Iterator[list[ChunkRow]]:
     """Yield the chunks of a selection in pages, at least one. RegisterNotFound.
 
     Each page has a connection of its own, which nobody waits for while it is sent, and a snapshot
@@ -44,26 +59,15 @@ def export_chunks(
             return
 
 
-def _list(
-    connection: Connection, selection: ChunkSelection, after: ChunkPosition | None, page: int
-) -> list[ChunkProgress]:
-    ledger, newest = queries.ledger, selection.newest_first
-    points = _points(connection, selection)
-    if points is not None or selection.device_id or selection.status:
-        narrow = ledger.list_chunks_newest if newest else ledger.list_chunks
-        return narrow(connection, selection, points, after=after, page=page)
-    wide = ledger.list_all_chunks_newest if newest else ledger.list_all_chunks
-    return wide(connection, selection, after=after, page=page)
+def _position(row: ChunkRow) -> ChunkPosition:
+    return ChunkPosition(datetime.fromisoformat(row[_START_TS]), UUID(row[_CHUNK_ID]))
 
 
-def _points(connection: Connection, selection: ChunkSelection) -> list[UUID] | None:
-    """Return the points at which the chunks are; None for any. No index has the registers, but a
-    register belongs to a point."""
-    if selection.point_id is not None:
-        return [selection.point_id]
-    if selection.register_id is None or selection.device_id is not None:
-        return None
+def _with_point(connection: Connection, selection: ChunkSelection) -> ChunkSelection:
+    """Add the register's point: no index has the registers."""
+    if selection.register_id is None or selection.point_id or selection.device_id:
+        return selection
     points = queries.devices.list_register_points(connection, selection.register_id)
-    if not points:
+    if len(points) != 1:
         raise RegisterNotFound
-    return points
+    return replace(selection, point_id=points[0])

@@ -20,7 +20,7 @@ import psycopg
 from lab.postgres import PostgresError
 from lab.service import SiteError
 
-from bench_service import claim, download, fill, maintenance, paced, upload
+from bench_service import claim, download, fill, ledger, maintenance, paced, upload
 from bench_service.load import require_wrk
 from bench_service.machine import describe, in_words, loopback_mtu
 
@@ -135,6 +135,16 @@ def maintenance_command(options: Options, /, **plan: Any) -> None:
     """Time fsck and prune on a large table, and uploads beside prune."""
     require_wrk()
     options.measure(maintenance, **plan)
+
+
+@bench.command("ledger")
+@click.option("--rows", type=_COUNT, default=10_000_000, help="Chunks in the table.")
+@click.option("--devices", type=_COUNT, default=10_000)
+@click.option("--days", type=_COUNT, default=90, help="Days of recorded hours of each device.")
+@click.pass_obj
+def ledger_command(options: Options, /, **plan: Any) -> None:
+    """Time questions to the ledger on a large table, and a whole export."""
+    options.measure(ledger, **plan)
 
 
 @bench.command("fill")

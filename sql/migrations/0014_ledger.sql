@@ -56,13 +56,16 @@ COMMENT ON COLUMN refusals.code IS 'of the last one; see ingest_api/errors.py';
 COMMENT ON COLUMN refusals.first_at IS 'the first one since the last upload that was accepted';
 COMMENT ON COLUMN refusals.count IS 'at least so many since then';
 
+-- These functions are inlined, so they use immutable operators alone: `timestamptz + interval` depends
+-- on the session's time zone, `timestamptz - timestamptz` does not.
+
 CREATE FUNCTION minutes_between(hour timestamptz, from_ts timestamptz, until_ts timestamptz)
     RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
     -- The minutes of an hour whose second 30 lies in [from_ts, until_ts), as bits.
     SELECT CASE
-        WHEN from_ts >= hour + interval '1 hour' OR until_ts <= hour OR until_ts <= from_ts THEN 0
+        WHEN from_ts - hour >= interval '1 hour' OR until_ts <= hour OR until_ts <= from_ts THEN 0
         ELSE (-1::bigint
                 << greatest(0, ceil((extract(epoch FROM from_ts - hour) - 30) / 60))::integer)
             & ((1::bigint
@@ -75,7 +78,7 @@ CREATE FUNCTION believed_end(start_ts timestamptz, end_ts timestamptz) RETURNS t
     AS $$
     -- The end of a recording. If its clock was set meanwhile, it may seem to take years: one of
     -- over 24 hours counts at its start alone.
-    SELECT CASE WHEN end_ts <= start_ts + interval '24 hours' THEN end_ts ELSE start_ts END
+    SELECT CASE WHEN end_ts - start_ts <= interval '24 hours' THEN end_ts ELSE start_ts END
 $$;
 
 CREATE FUNCTION hours_of(start_ts timestamptz, end_ts timestamptz) RETURNS SETOF timestamptz

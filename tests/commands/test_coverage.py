@@ -38,14 +38,14 @@ def test_a_day_is_drawn_in_lines_of_an_hour(service: Service) -> None:
     for start, end in (("00:00:30", "00:58:00"), ("01:00:00", "04:10:00")):
         times = {"start_ts": f"2025-10-26T{start}Z", "end_ts": f"2025-10-26T{end}Z"}
         service.upload(recorder, start.encode(), **times)
-    zone = ("--time-zone", "Europe/Berlin", "Köln 4")
+    zone = ("--time-zone", "Europe/Berlin", "Köln 5")
     assert flask_ingest(service.database_url, "set-name", "--point", point, *zone).returncode == 0
     drawn = flask_ingest(
-        service.database_url, "coverage", "--point", "köln 4", "--day", "2025-10-26"
+        service.database_url, "coverage", "--point", "köln 5", "--day", "2025-10-26"
     )
     assert drawn.returncode == 0, drawn.stderr
     lines = drawn.stdout.splitlines()
-    assert lines[0] == f"Köln 4, {recorder.device.device_id} (Europe/Berlin)"
+    assert lines[0] == f"Köln 5, {recorder.device.device_id} (Europe/Berlin)"
     assert lines[1] == f"00:00  {'.' * 60}"
     assert lines[3:5] == [f"02:00  {'#' * 58}..", f"02:00  {'#' * 60}"]
     assert lines[7] == f"05:00  {'#' * 10}{'~' * 50}"

@@ -4,53 +4,42 @@ from typing import Any
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import rows_unprepared
-from ingest_api.models.chunks import ChunkPosition, ChunkProgress, ChunkSelection
+from ingest_api.database.statements import scalars_unprepared, tuples
+from ingest_api.models.chunks import ChunkPosition, ChunkSelection
 
 
-def list_chunks(
+def list_chunk_ids(
+    connection: Connection, selection: ChunkSelection, *, after: ChunkPosition | None, page: int
+) -> list[UUID]:
+    """Return up to `page` chunks of a device, a point or a status: those after a position."""
+    return _list(connection, "ledger/list_chunk_ids", selection, after, page)
+
+
+def list_all_chunk_ids(
+    connection: Connection, selection: ChunkSelection, *, after: ChunkPosition | None, page: int
+) -> list[UUID]:
+    """Return up to `page` chunks of any device, point and status: those after a position."""
+    return _list(connection, "ledger/list_all_chunk_ids", selection, after, page)
+
+
+def get_chunks(
+    connection: Connection, chunk_ids: list[UUID], *, newest_first: bool
+) -> list[tuple[Any, ...]]:
+    """Return what is known of chunks as plain values, in the order of `ChunkProgress`."""
+    values = {"chunk_ids": chunk_ids}
+    return tuples(connection, "ledger/get_chunks", backwards=newest_first, **values)
+
+
+def _list(
     connection: Connection,
+    name: str,
     selection: ChunkSelection,
-    points: list[UUID] | None,
-    *,
     after: ChunkPosition | None,
     page: int,
-) -> list[ChunkProgress]:
-    """Return up to `page` chunks of a device, a status, or these points (None: any), those after a
-    position."""
-    values = _values(selection, after, page) | {"point_ids": points}
-    return rows_unprepared(connection, ChunkProgress, "ledger/list_chunks", **values)
-
-
-def list_chunks_newest(
-    connection: Connection,
-    selection: ChunkSelection,
-    points: list[UUID] | None,
-    *,
-    after: ChunkPosition | None,
-    page: int,
-) -> list[ChunkProgress]:
-    """Return the same, the newest first."""
-    values = _values(selection, after, page) | {"point_ids": points}
-    return rows_unprepared(connection, ChunkProgress, "ledger/list_chunks_newest", **values)
-
-
-def list_all_chunks(
-    connection: Connection, selection: ChunkSelection, *, after: ChunkPosition | None, page: int
-) -> list[ChunkProgress]:
-    """Return up to `page` chunks of a time, those after a position."""
-    values = _values(selection, after, page)
-    return rows_unprepared(connection, ChunkProgress, "ledger/list_all_chunks", **values)
-
-
-def list_all_chunks_newest(
-    connection: Connection, selection: ChunkSelection, *, after: ChunkPosition | None, page: int
-) -> list[ChunkProgress]:
-    """Return the same, the newest first."""
-    values = _values(selection, after, page)
-    return rows_unprepared(connection, ChunkProgress, "ledger/list_all_chunks_newest", **values)
-
-
-def _values(selection: ChunkSelection, after: ChunkPosition | None, page: int) -> dict[str, Any]:
-    position = {"after_ts": after and after.start_ts, "after_id": after and after.chunk_id}
-    return vars(selection) | position | {"page": page}
+) -> list[UUID]:
+    values = vars(selection) | {
+        "after_ts": after and after.start_ts,
+        "after_id": after and after.chunk_id,
+        "page": page,
+    }
+    return scalars_unprepared(connection, UUID, name, backwards=selection.newest_first, **values)

@@ -13,4 +13,4 @@ ON CONFLICT (device_id) DO UPDATE SET
         FROM devices
         WHERE devices.device_id = known.device_id
     )
-WHERE known.last_at <= now() - %(pause)s
+WHERE known.last_at <= now() - %(pause)s::interval

@@ -7,12 +7,12 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
-from ingest_api.models.chunks import ChunkPosition, ChunkProgress, ChunkSelection
+from ingest_api.models.chunks import ChunkPosition, ChunkSelection
 from ingest_api.schemas.cursors import dump_cursor, load_cursor
-from ingest_api.schemas.exports import csv_rows, json_lines
+from ingest_api.schemas.exports import csv_rows, dump_row, json_lines
 from ingest_api.schemas.queries import ChunkQuerySchema, chunk_selection, refuse_paging
 from ingest_api.schemas.queue import dump_chunk
-from ingest_api.usecases.chunks import export_chunks, list_chunks
+from ingest_api.usecases.chunks import ChunkRow, export_chunks, list_chunks
 from ingest_api.usecases.downloads import find_chunk
 from ingest_api.web.auth import require_admin
 from ingest_api.web.chunk_file import chunk_key, send_chunk_file
@@ -21,7 +21,7 @@ from ingest_api.web.paging import page, query
 blueprint = Blueprint("admin_chunks", __name__)
 blueprint.before_request(require_admin)
 
-_Export = Callable[[Iterable[list[ChunkProgress]]], Iterator[str]]
+_Export = Callable[[Iterable[list[ChunkRow]]], Iterator[str]]
 _EXPORTS: dict[str, _Export] = {"application/x-ndjson": json_lines, "text/csv": csv_rows}
 
 
@@ -37,7 +37,7 @@ def get_chunks() -> ResponseReturnValue:
     after = load_cursor(ChunkPosition, values["cursor"], vars(selection))
     with components().database.connection() as connection:
         chunks, last = list_chunks(connection, selection, after=after, limit=values["limit"])
-    content = {"chunks": [dump_chunk(chunk) for chunk in chunks]}
+    content = {"chunks": [dump_row(chunk) for chunk in chunks]}
     return page(content, dump_cursor(last, vars(selection)))
 
 
