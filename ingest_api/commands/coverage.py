@@ -96,7 +96,7 @@ def _rebuild(connection: Connection, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"devices": devices, "hours": hours}))
     else:
-        click.echo(f"entered the chunks of {devices:,} devices: {hours:,} hours with recordings")
+        click.echo(f"entered all chunks; devices: {devices:,}, hours with recordings: {hours:,}")
 
 
 def _drawn(found: list[DeviceCoverage], asked: Interval) -> Iterator[str]:

@@ -19,6 +19,8 @@ LOOK_SECONDS = 0.5
 NOTICE_SECONDS = 5.0
 """How often migrate looks for what it waits for, and how often it reports that."""
 
+_OPERATORS = "01ING"  # the SQLSTATE of a notice for operators
+
 
 @click.command()
 @click.option(
@@ -46,12 +48,19 @@ def migrate(status: bool, dry_run: bool, as_json: bool) -> None:
 
 def _apply(connection: Connection, as_json: bool) -> None:
     done = []
+    connection.add_notice_handler(_show_notice)
     for migration in migrations.apply(connection):
         done.append(migration)
         if not as_json:
             click.echo(f"applied {migration.name}")
     if as_json or not done:
         _show_migrations("applied", done, as_json)
+
+
+def _show_notice(notice: psycopg.errors.Diagnostic) -> None:
+    """Print what a migration says to operators; PostgreSQL's own notices have another code."""
+    if notice.sqlstate == _OPERATORS:
+        click.echo(notice.message_primary, err=True)
 
 
 @contextmanager

@@ -112,6 +112,8 @@ $$;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audio_chunks) THEN
-        RAISE NOTICE 'Then enter the chunks of before: flask ingest coverage --rebuild';
+        RAISE NOTICE USING
+            ERRCODE = '01ING',  -- for operators
+            MESSAGE = 'Afterwards enter the chunks of before: flask ingest coverage --rebuild';
     END IF;
 END $$;

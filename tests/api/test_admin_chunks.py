@@ -230,9 +230,9 @@ def test_a_broken_export_is_seen_to_be_broken(start_service: Callable[..., Servi
     with service.connect() as connection:
         connection.execute(
             "INSERT INTO audio_chunks (chunk_id, device_id, point_id, register_id, start_ts,"
-            " end_ts, duration_sec, codec, sample_rate, channels, file_path, file_size_bytes,"
-            " sha256) SELECT gen_random_uuid(), device_id, point_id, register_id, at, at + '1 min', 60,"
-            " repeat('x', 32), 1, 1, repeat('x', 1000), 1, sha256('')"
+            " end_ts, duration_sec, codec, sample_rate, channels, file_path, file_size_bytes)"
+            " SELECT gen_random_uuid(), device_id, point_id, register_id, at, at + '1 min', 60,"
+            " 'opus', 1, 1, repeat('x', 1000), 1"
             " FROM devices, generate_series(1, 30000) AS number,"
             " LATERAL (SELECT now() - number * interval '1 min') AS time (at)"
         )

@@ -23,6 +23,22 @@ from lab.recorder import Attempt, Recorder
 from psycopg.rows import class_row
 
 EXAMPLES = 10
+_HOURS = """
+    WITH wanted AS (
+        SELECT
+            device_id, hour,
+            bit_or(minutes_between(hour, start_ts, believed_end(start_ts, end_ts))) AS minutes,
+            count(*) FILTER (WHERE hour <= start_ts) AS chunks,
+            coalesce(sum(file_size_bytes) FILTER (WHERE hour <= start_ts), 0) AS bytes
+        FROM audio_chunks, hours_of(start_ts, end_ts) AS hour
+        GROUP BY 1, 2
+    )
+    SELECT device_id, hour, wanted, known
+    FROM wanted
+    FULL JOIN recorded_hours AS known USING (device_id, hour)
+    WHERE (wanted.minutes, wanted.chunks, wanted.bytes)
+        IS DISTINCT FROM (known.minutes, known.chunks, known.bytes)
+"""
 SEEN_LATE = timedelta(minutes=2)
 """How far last_seen_at may lag behind: the clocks of PostgreSQL and the service may differ."""
 
@@ -168,6 +184,7 @@ def audit(ledger: Ledger, database_url: str, storage: Path) -> Audit:
     - `wrong path`: a row whose path is not the one of its chunk
     - `unknown row`: more rows without a receipt than chunks that are pending
     - `contradiction`: an answer that cannot be true
+    - `hours differ`: an hour of `recorded_hours` that is not what the rows say
     - `device not seen`: a device whose `last_seen_at` is older than its last 200
     """
     found = Audit()
@@ -175,6 +192,7 @@ def audit(ledger: Ledger, database_url: str, storage: Path) -> Audit:
     for contradiction in ledger.contradictions:
         found.add("contradiction", contradiction)
     _check_devices(found, ledger, database_url)
+    _check_hours(found, database_url)
     files = sum(path.is_file() for path in (storage / "audio").rglob("*"))
     found.files_without_row = max(0, files - found.rows + found.problems["file missing"])
     found.temporary_files = sum(1 for _ in (storage / ".incoming").glob("*"))
@@ -228,6 +246,12 @@ def _check_devices(found: Audit, ledger: Ledger, database_url: str) -> None:
         at = seen.get(device_id)
         if at is None or at < answered - SEEN_LATE:
             found.add("device not seen", f"{device_id}: told {answered}, last seen {at}")
+
+
+def _check_hours(found: Audit, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        for differing in connection.execute(_HOURS):
+            found.add("hours differ", differing)
 
 
 def _rows(database_url: str) -> Iterator[Row]:
