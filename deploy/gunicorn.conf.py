@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest_api.components import EXTENSION
 from ingest_api.errors import OperatorError
 from ingest_api.logs import logging_config
+from ingest_api.server import metric_files
 from ingest_api.server.standard_error import replace_standard_error
 from ingest_api.server.startup import prepare_to_serve
 from ingest_api.settings import Settings, SettingsError
@@ -69,6 +70,21 @@ loglevel = settings.log_level.lower()
 logger_class = "ingest_api.server.gthread.Log"
 
 
+def pre_fork(server, worker):
+    """Give the process a place to count in, for /metrics."""
+    metric_files.take_slot(server, worker)
+
+
+def child_exit(server, worker):
+    """Forget what the process was doing; what it has counted stays."""
+    metric_files.leave_slot(server, worker)
+
+
+def on_exit(server):
+    """Remove what the processes have counted."""
+    metric_files.remove_folder(server)
+
+
 def post_fork(server, worker):
     """Let the kernel kill this process first when memory runs out, because it is replaced.
 
@@ -77,6 +93,7 @@ def post_fork(server, worker):
     """
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("200")
+    metric_files.enter_slot(server, worker)
 
 
 def worker_exit(server, worker):
@@ -91,3 +108,4 @@ def on_starting(server):
         prepare_to_serve(settings)
     except OperatorError as error:
         sys.exit(str(error))
+    metric_files.make_folder(server)

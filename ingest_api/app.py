@@ -6,7 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from ingest_api.components import EXTENSION, Components
 from ingest_api.settings import Settings
 from ingest_api.web import access_log, nginx, problems
-from ingest_api.web.blueprints import checks, chunks, health, internal
+from ingest_api.web.blueprints import checks, chunks, health, internal, metrics
 from ingest_api.web.blueprints.admin import chunks as admin_chunks
 from ingest_api.web.blueprints.admin import coverage, devices, fleet, points
 from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(metrics.blueprint)
     app.register_blueprint(checks.blueprint, url_prefix=nginx.CHECKS)
     if settings.cors_enabled:
         _enable_cors(app, settings)

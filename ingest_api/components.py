@@ -7,6 +7,7 @@ from flask import current_app
 
 from ingest_api.database.migrations import refuse_old_schema
 from ingest_api.database.pool import Database
+from ingest_api.metrics import Metrics
 from ingest_api.settings import Settings
 from ingest_api.storage.disk.storage import DiskStorage
 from ingest_api.storage.disk.temporary import TemporaryFile
@@ -28,11 +29,13 @@ class Components:
     uploads: Uploads[TemporaryFile]
     leases: Leases
     refusals: Refusals
+    metrics: Metrics
 
     @classmethod
     def build(cls, settings: Settings) -> "Components":
         """Build every part from the settings."""
-        database = Database(settings, configure=refuse_old_schema)
+        metrics = Metrics()
+        database = Database(settings, configure=refuse_old_schema, on_wait=metrics.count_wait)
         storage = DiskStorage(settings.audio_storage_dir, min_free_bytes=settings.min_free_bytes)
         return cls(
             settings=settings,
@@ -47,6 +50,7 @@ class Components:
             ),
             leases=Leases(database, max_attempts=settings.max_attempts),
             refusals=Refusals(database),
+            metrics=metrics,
         )
 
 

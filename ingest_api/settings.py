@@ -74,6 +74,7 @@ class Settings:
     max_upload_size_bytes: int = _setting("10485760", integer(1, 2**40))
     min_free_bytes: int = _setting("268435456", integer(0, 2**60))
     admin_token: str = _setting(DEFAULT_ADMIN_TOKEN, token, secret=True)
+    metrics_token: str = _setting("", token, secret=True)
     internal_token: str = _setting("", token, secret=True)
     naive_timestamp_zone: ZoneInfo | None = _setting("", zone)
     late_after_seconds: int = _setting("600", integer(60, 2**31 - 1))

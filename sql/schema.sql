@@ -114,6 +114,14 @@ CREATE TABLE schema_migrations (
 
 ALTER TABLE schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+-- when each maintenance command was last complete
+CREATE TABLE maintenance_runs (
+    name text NOT NULL,  -- backup or fsck
+    finished_at timestamptz NOT NULL
+);
+
+ALTER TABLE maintenance_runs ADD CONSTRAINT maintenance_runs_pkey PRIMARY KEY (name);
+
 -- what is known of points; one without a row has no name and is in UTC
 CREATE TABLE points (
     point_id uuid NOT NULL,

@@ -92,6 +92,7 @@ def backup(
         path, summary = _make(components, connection, target, full, settings, force)
         removed = keep(target, number, path, full=full)
         damaged = target.damaged()
+        queries.maintenance.record_run(connection, "backup")
     _show(path, summary, removed, as_json)
     _warn(target, removed, damaged)
     if summary.missing:

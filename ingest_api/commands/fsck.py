@@ -93,6 +93,7 @@ def fsck(
                 tally.found[finding.kind.value] += 1
                 tally.repaired += finding.repaired
                 _show(finding, as_json)
+        queries.maintenance.record_run(connection, "fsck")
     tally.young = len(strays.young)
     _summarize(tally, monotonic() - started, as_json)
     if tally.found:

@@ -27,6 +27,9 @@ USE_SECONDS = 2.0
 database twice (with Redis a third time, shorter) and is answered within 5 s; /health uses it once
 and has 3 s."""
 
+NOTICED_SECONDS = 0.001
+"""A shorter wait for a connection is none."""
+
 # Refuse a session that cannot write (`default_transaction_read_only`, a standby) when it is opened:
 # it would stay read-only after the server has become writable.
 _WRITABLE = {"target_session_attrs": "read-write"}
@@ -97,10 +100,15 @@ class Database:
     """
 
     def __init__(
-        self, settings: Settings, *, configure: Callable[[Connection], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        configure: Callable[[Connection], None] | None = None,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._settings = settings
         self._configure_more = configure
+        self._on_wait = on_wait
         self._shares = Shares(settings.database_pool_size)
         self._has_own_sessions = False  # known after the first connection
         self._pool = _Pool(
@@ -134,9 +142,12 @@ class Database:
 
     @contextmanager
     def _lend(self, share: AbstractContextManager[None], deadline: float) -> Iterator[Connection]:
+        asked = monotonic()
         try:
             with share:
                 connection = self._take(deadline)
+                if (waited := monotonic() - asked) > NOTICED_SECONDS:
+                    self._on_wait(waited)
                 try:
                     yield connection
                 except psycopg.Error as error:

@@ -105,6 +105,9 @@ class Receipt:
 
     chunk: Chunk
     duplicate: bool
+    receive_seconds: float = 0.0  # until its body was here,
+    sync_seconds: float = 0.0  # durable,
+    database_seconds: float = 0.0  # and committed
 
 
 @dataclass(frozen=True)

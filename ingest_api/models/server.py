@@ -36,6 +36,14 @@ class Session:
 
 
 @dataclass(frozen=True)
+class MaintenanceRun:
+    """When a maintenance command was last complete."""
+
+    name: str  # backup or fsck
+    finished_at: datetime
+
+
+@dataclass(frozen=True)
 class Grant:
     """What a role may do to a whole table."""
 

@@ -18,11 +18,10 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from ingest_api.components import EXTENSION
+from ingest_api.components import EXTENSION, Components
 from ingest_api.server.heads import HEAD_SECONDS, HERE_SECONDS, WaitingHeads, can_wait, look
 from ingest_api.server.patient_socket import RECEIVE_BYTES, PatientSocket
 from ingest_api.server.refusals import refuse
-from ingest_api.settings import Settings
 
 _MALFORMED = {
     http.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -101,7 +100,8 @@ class UploadWorker(ThreadWorker):
     def load_wsgi(self) -> None:
         super().load_wsgi()
         application = cast(Flask, self.wsgi)
-        self.settings: Settings = application.extensions[EXTENSION].settings
+        components: Components = application.extensions[EXTENSION]
+        self.settings, self.metrics = components.settings, components.metrics
         self.heads = WaitingHeads(self.poller, super().enqueue_req)
         self.log.info("Worker ready (pid: %s)", self.pid)
 
@@ -195,7 +195,8 @@ class UploadWorker(ThreadWorker):
         connection.deadline = connection.body_deadline
         connection.awaits_continue = req._expected_100_continue
         req._expected_100_continue = False
-        return super().handle_request(req, conn)
+        with self.metrics.thread():
+            return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse a malformed request, which never reaches the application."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Generic
 
 from ingest_api.errors import FileTooLarge
@@ -15,6 +16,7 @@ class Incoming(Generic[SpoolT]):
         self.spool = spool
         self.max_bytes = max_bytes
         self.begun_at = datetime.now(UTC)
+        self.begun = monotonic()
         self.size = 0  # bytes so far
         self._hash = hashlib.sha256()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Generic
 from uuid import UUID
 
@@ -83,8 +84,11 @@ class Uploads(Generic[SpoolT]):
             raise EmptyFile
         chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
         path = self._store.path_of(chunk)
+        received = monotonic()
         version = self._store.store(incoming.spool, path, chunk.start_ts)
+        stored = monotonic()
         inserted, known = self._record(chunk, form.clock_offset(incoming.begun_at))
+        recorded = monotonic()
         reached(Failpoint.COMMITTED)
         if not inserted:
             # The id stands for this SHA-256, whatever the row says by now.
@@ -95,7 +99,13 @@ class Uploads(Generic[SpoolT]):
             # Or retention removed the first file just before the row was inserted again. Or the
             # same upload came twice at once, and the other has stored its own file there.
             self._store.store(incoming.spool, path, known.start_ts)
-        return Receipt(known, duplicate=not inserted)
+        return Receipt(
+            known,
+            duplicate=not inserted,
+            receive_seconds=received - incoming.begun,
+            sync_seconds=stored - received,
+            database_seconds=recorded - stored,
+        )
 
     def announce(self, receipt: Receipt) -> Receipt:
         """Announce an UPLOADED chunk in Redis; return the receipt, which then says queued.

@@ -8,10 +8,12 @@ from time import monotonic
 
 from flask import Flask, Response, g
 
+from ingest_api.components import components
 from ingest_api.web.body import current_request
 from ingest_api.web.nginx import client_address, is_check, requested
 
 _log = logging.getLogger("ingest_api.access")
+_UPLOAD = "chunks.upload"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -33,6 +35,10 @@ def _finish(response: Response) -> Response:
     if is_check() and response.status_code < HTTPStatus.BAD_REQUEST:
         return response  # the request itself comes next
     device_id = g.get("device_id")
+    if request.endpoint == _UPLOAD:
+        components().metrics.count_upload(
+            response.status_code, g.get("error_code"), request.stream.received
+        )
     method, path = requested()
     _log.info(
         "request",

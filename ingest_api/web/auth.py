@@ -15,6 +15,7 @@ from ingest_api.errors import (
     InternalNotConfigured,
     InvalidAdminToken,
     InvalidInternalToken,
+    InvalidMetricsToken,
     InvalidScheme,
     InvalidToken,
     MissingToken,
@@ -50,6 +51,16 @@ def require_admin() -> None:
 def require_internal() -> None:
     """Refuse a request without INTERNAL_TOKEN; for `before_request`."""
     _require(components().settings.internal_token, InvalidInternalToken)
+
+
+def require_metrics() -> None:
+    """Refuse a request without METRICS_TOKEN, unless it comes from this machine and through no
+    proxy."""
+    token = components().settings.metrics_token
+    if is_from_this_machine():
+        return
+    if not token or not hmac.compare_digest(_bearer_token().encode(), token.encode()):
+        raise InvalidMetricsToken
 
 
 def _require(expected: str, refusal: type[IngestError]) -> None:

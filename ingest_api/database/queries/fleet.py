@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import rows, rows_unprepared
+from ingest_api.database.statements import rows, rows_unprepared, scalar
 from ingest_api.models.fleet import (
     Bounds,
     DeviceState,
@@ -48,3 +48,9 @@ def count_recorded_minutes(
     ids, midnights, week_starts = (list(column) for column in zip(*asked, strict=True))
     values = {"device_ids": ids, "midnights": midnights, "week_starts": week_starts, "now": now}
     return rows(connection, RecordedMinutes, "fleet/count_recorded_minutes", **values)
+
+
+def get_coverage(connection: Connection, *, start: datetime, end: datetime) -> float | None:
+    """Return the share of the minutes of a time that enabled devices have recorded, 0 to 1; None
+    without any device that ever recorded."""
+    return scalar(connection, float, "fleet/get_coverage", start=start, end=end)

@@ -88,10 +88,15 @@ class DiskStorage(DiskUpkeep):
                 final.unlink(missing_ok=True)
 
     @disk_errors
+    def free_bytes(self) -> int:
+        """Return how many bytes are free for this user."""
+        status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
+    @disk_errors
     def require_free_space(self) -> None:
         """Raise StorageFull when less than MIN_FREE_BYTES are free for this user."""
-        status = os.statvfs(self.root)
-        free = status.f_bavail * status.f_frsize
+        free = self.free_bytes()
         if free < self._min_free_bytes:
             raise StorageFull(f"Only {free} bytes are free, {self._min_free_bytes} are reserved")
 

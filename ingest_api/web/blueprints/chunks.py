@@ -21,6 +21,7 @@ def upload() -> ResponseReturnValue:
         fields = current_request().receive_chunk(incoming)
         form = load_upload(fields, components().settings.naive_timestamp_zone)
         receipt = uploads.accept(device, form, incoming)
+    components().metrics.count_accepted(receipt)
     receipt = uploads.announce(receipt)
     reached(Failpoint.ANSWERING)
     return jsonify(dump_receipt(receipt))
