@@ -7,6 +7,7 @@ any of them can tell of all. Labels have values from closed sets alone: nobody o
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -18,6 +19,8 @@ from ingest_api.models.monitoring import LedgerFigures
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it
 
+_STAGES = ("receive", "sync", "database")
+
 # Seconds: what a disk, a database and a bad network need.
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _WAITS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2)
@@ -27,17 +30,13 @@ class Metrics:
     """What the processes count. The methods cost a few microseconds each."""
 
     def __init__(self) -> None:
-        own = CollectorRegistry()
-        self._registry = own
-        self._uploads = Counter(
-            "ingest_uploads", "Uploads answered.", ["status", "code"], registry=own
-        )
-        self._bytes = Counter(
-            "ingest_upload_bytes", "Bytes of the bodies of uploads received.", registry=own
-        )
-        self._replays = Counter(
-            "ingest_replays", "Uploads of chunks that were known already.", registry=own
-        )
+        self._registry = own = CollectorRegistry()
+        labels, meaning = ["status", "code"], "Uploads answered."
+        self._uploads = Counter("ingest_uploads", meaning, labels, registry=own)
+        meaning = "Bytes of the bodies of uploads received."
+        self._bytes = Counter("ingest_upload_bytes", meaning, registry=own)
+        meaning = "Uploads of chunks that were known already."
+        self._replays = Counter("ingest_replays", meaning, registry=own)
         stages = Histogram(
             "ingest_upload_stage_seconds",
             "Time of accepted uploads: until their body was here (receive), durable (sync), and "
@@ -46,20 +45,14 @@ class Metrics:
             buckets=_DURATIONS,
             registry=own,
         )
-        self._receive, self._sync, self._database = map(
-            stages.labels, ("receive", "sync", "database")
-        )
+        self._stages = [stages.labels(stage) for stage in _STAGES]
+        meaning = "Waits for a connection to the database, of more than a millisecond."
         self._waits = Histogram(
-            "ingest_database_wait_seconds",
-            "Waits for a connection to the database, of more than a millisecond.",
-            buckets=_WAITS,
-            registry=own,
+            "ingest_database_wait_seconds", meaning, buckets=_WAITS, registry=own
         )
+        meaning = "Threads that serve a request."
         self._threads = Gauge(
-            "ingest_threads_in_use",
-            "Threads that serve a request.",
-            multiprocess_mode="livesum",
-            registry=own,
+            "ingest_threads_in_use", meaning, multiprocess_mode="livesum", registry=own
         )
         self._threads.set(0)  # those of a process that was killed are gone
 
@@ -70,9 +63,8 @@ class Metrics:
 
     def count_accepted(self, receipt: Receipt) -> None:
         """Count the stages of an accepted upload, and whether it was a replay."""
-        self._receive.observe(receipt.receive_seconds)
-        self._sync.observe(receipt.sync_seconds)
-        self._database.observe(receipt.database_seconds)
+        for stage, (begun, ended) in zip(self._stages, pairwise(receipt.moments), strict=False):
+            stage.observe(ended - begun)
         if receipt.duplicate:
             self._replays.inc()
 

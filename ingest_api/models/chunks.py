@@ -105,9 +105,7 @@ class Receipt:
 
     chunk: Chunk
     duplicate: bool
-    receive_seconds: float = 0.0  # until its body was here,
-    sync_seconds: float = 0.0  # durable,
-    database_seconds: float = 0.0  # and committed
+    moments: tuple[float, ...] = ()  # monotonic: begun, received, durable, committed
 
 
 @dataclass(frozen=True)

@@ -99,13 +99,7 @@ class Uploads(Generic[SpoolT]):
             # Or retention removed the first file just before the row was inserted again. Or the
             # same upload came twice at once, and the other has stored its own file there.
             self._store.store(incoming.spool, path, known.start_ts)
-        return Receipt(
-            known,
-            duplicate=not inserted,
-            receive_seconds=received - incoming.begun,
-            sync_seconds=stored - received,
-            database_seconds=recorded - stored,
-        )
+        return Receipt(known, not inserted, (incoming.begun, received, stored, recorded))
 
     def announce(self, receipt: Receipt) -> Receipt:
         """Announce an UPLOADED chunk in Redis; return the receipt, which then says queued.
