@@ -4,21 +4,25 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from ingest_api.display import printable
 from ingest_api.schemas.queue import CHUNK_FIELDS
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = "=+-@\t\r"
 """How spreadsheets know a formula. A quote before it makes it text (OWASP, "CSV Injection")."""
 
 
 _Row = tuple[Any, ...]
+_TEXTS = itemgetter(
+    *map(CHUNK_FIELDS.index, ("codec", "file_path", "status", "worker", "error_message"))
+)
 
 
 def dump_row(row: _Row) -> dict[str, Any]:
     """Return a chunk of a list as `dump_chunk` shows it."""
-    return dict(zip(CHUNK_FIELDS, map(_shortened, row), strict=True))
+    return dict(zip(CHUNK_FIELDS, row, strict=True))
 
 
 def json_lines(pages: Iterable[list[_Row]]) -> Iterator[str]:
@@ -33,22 +37,23 @@ def csv_rows(pages: Iterable[list[_Row]]) -> Iterator[str]:
     writer = csv.writer(text)
     writer.writerow(CHUNK_FIELDS)
     for page in pages:
-        writer.writerows(map(_cell, row) for row in page)
+        writer.writerows(map(_harmless, page))
         yield text.getvalue()
         text.seek(0)
         text.truncate()
 
 
-def _shortened(value: Any) -> Any:
-    """Return a time as RFC 3339 has it where it is a whole second."""
-    return value[:-8] + "Z" if type(value) is str and value.endswith(".000000Z") else value
+def _harmless(row: _Row) -> Iterable[Any]:
+    """Return a row whose texts, which others have chosen, are neither formulas nor unprintable."""
+    return row if all(map(_is_plain, _TEXTS(row))) else map(_cell, row)
+
+
+def _is_plain(value: str | None) -> bool:
+    return not value or (value[0] not in _FORMULA and value.isprintable())
 
 
 def _cell(value: Any) -> Any:
-    if type(value) is not str:
+    if type(value) is not str or _is_plain(value):
         return value
-    if value.endswith(".000000Z"):
-        return value[:-8] + "Z"
-    if not value.isprintable():
-        value = printable(value)
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    text = printable(value)
+    return f"'{text}" if value[0] in _FORMULA else text
