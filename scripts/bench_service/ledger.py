@@ -26,7 +26,7 @@ from ingest_api.tokens import generate_token
 POINT_DEVICES = 4
 MONTH = 31 * 1440  # chunks of one device
 REPEATS = 50
-PROMISED = {"page": 10, "point_day": 20, "device_month": 50, "fleet": 150}  # milliseconds
+PROMISED = {"page": 10, "point_day": 20, "device_month": 50, "fleet": 150, "scrape": 300}  # milliseconds
 EXPORT_SECONDS, EXPORT_MIB = 20, 60
 
 _POINTS = """
@@ -105,6 +105,7 @@ def _questions(connection: Connection, fleet: Sequence[Recorder]) -> dict[str, s
         "point_day": _path("coverage", point_id=str(point), **day),
         "device_month": _path("coverage", **device, **month),
         "fleet": _path("fleet"),
+        "scrape": "/metrics",
     }
 
 
