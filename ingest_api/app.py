@@ -6,7 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from ingest_api.components import EXTENSION, Components
 from ingest_api.settings import Settings
 from ingest_api.web import access_log, nginx, problems
-from ingest_api.web.blueprints import checks, chunks, health, internal, metrics
+from ingest_api.web.blueprints import checks, chunks, health, internal, metrics, openapi
 from ingest_api.web.blueprints.admin import chunks as admin_chunks
 from ingest_api.web.blueprints.admin import coverage, devices, fleet, points
 from ingest_api.web.body import JSON_BYTES, IngestRequest, current_request
@@ -30,12 +30,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     for admin in (devices, points, admin_chunks, coverage, fleet):
         app.register_blueprint(admin.blueprint, url_prefix="/api/v1/admin")
     app.register_blueprint(internal.blueprint, url_prefix="/api/v1/internal")
+    app.register_blueprint(openapi.blueprint, url_prefix="/api/v1")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(checks.blueprint, url_prefix=nginx.CHECKS)
+    if settings.docs_enabled:
+        _enable_docs(app)
     if settings.cors_enabled:
         _enable_cors(app, settings)
     return app
+
+
+def _enable_docs(app: Flask) -> None:
+    from flask_swagger_ui import (  # type: ignore[import-untyped]  # noqa: PLC0415  an extra
+        get_swaggerui_blueprint,
+    )
+
+    pages = get_swaggerui_blueprint("/docs", "/api/v1/openapi.json", {"app_name": "Ingest API"})
+    app.register_blueprint(pages, url_prefix="/docs")
 
 
 def _enable_cors(app: Flask, settings: Settings) -> None:

@@ -88,6 +88,7 @@ class Settings:
     log_level: str = _setting("INFO", log_level)
     log_format: str = _setting("", log_format)
     allow_newer_schema: bool = _setting("false", boolean)
+    docs_enabled: bool = _setting("false", boolean)
     cors_enabled: bool = _setting("false", boolean)
     cors_origins: tuple[str, ...] = _setting("*", origins)
 
@@ -130,6 +131,7 @@ def _faults_in_serving(
     *,
     host: str = "",
     admin_token: str = "",
+    docs_enabled: bool = False,
     cors_enabled: bool = False,
     queue_backend: str = "",
     **_others: Any,
@@ -140,6 +142,8 @@ def _faults_in_serving(
             f"the published default must not be used when HOST is {host}, which others can reach",
             "set ADMIN_TOKEN to a secret (openssl rand -hex 24), or HOST to 127.0.0.1",
         )
+    if docs_enabled and not find_spec("flask_swagger_ui"):
+        faults["DOCS_ENABLED"] = _missing_extra("docs")
     if cors_enabled and not find_spec("flask_cors"):
         faults["CORS_ENABLED"] = _missing_extra("cors")
     if queue_backend == "redis" and not find_spec("redis"):

@@ -8,7 +8,7 @@ from ingest_api.models.devices import Point
 from ingest_api.schemas.fields import Name, TimeZone
 
 
-class PointSchema(Schema):
+class NewPointSchema(Schema):
     """The body of PUT /admin/points/<point_id>. What it leaves out is removed."""
 
     class Meta:

@@ -55,7 +55,7 @@ class _Instant(IsoDateTime):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class _Step(fields.Field[timedelta]):
+class Step(fields.Field[timedelta]):
     """A duration such as 1min, 15min, 1h or 1d: at most a day."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> timedelta:
@@ -64,6 +64,9 @@ class _Step(fields.Field[timedelta]):
         if not timedelta(0) < step <= _DAY:
             raise ValidationError("Must be a duration such as 1min, 15min, 1h or 1d, at most 1d.")
         return step
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
+        return f"{value // timedelta(minutes=1)}min"
 
 
 class ChunkQuerySchema(QuerySchema):
@@ -97,7 +100,7 @@ class CoverageQuerySchema(Schema):
     device_id = Uuid(load_default=None)
     from_ = _Instant(data_key="from", required=True)
     to = _Instant(required=True)
-    step = _Step(load_default=timedelta(hours=1))
+    step = Step(load_default=timedelta(hours=1), metadata={"pattern": _STEP.pattern})
 
 
 def load_query(schema: Schema, query: "MultiDict[str, str]") -> dict[str, Any]:

@@ -28,11 +28,18 @@ class _Seconds(JsonInteger):
         number = super()._deserialize(value, attr, data, **kwargs)
         return timedelta(seconds=validate.Range(1, LONGEST_LEASE)(number))
 
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return int(value.total_seconds())
+
 
 class _WithLease:
     """Adds the duration of a lease."""
 
-    lease_sec = _Seconds(attribute="lease", load_default=timedelta(seconds=300))
+    lease_sec = _Seconds(
+        attribute="lease",
+        load_default=timedelta(seconds=300),
+        metadata={"minimum": 1, "maximum": LONGEST_LEASE},
+    )
 
 
 class WorkerSchema(_WithLease, Schema):

@@ -26,7 +26,13 @@ from ingest_api.tokens import generate_token
 POINT_DEVICES = 4
 MONTH = 31 * 1440  # chunks of one device
 REPEATS = 50
-PROMISED = {"page": 10, "point_day": 20, "device_month": 50, "fleet": 150, "scrape": 300}  # milliseconds
+PROMISED = {
+    "page": 10,
+    "point_day": 20,
+    "device_month": 50,
+    "fleet": 150,
+    "scrape": 300,
+}  # milliseconds
 EXPORT_SECONDS, EXPORT_MIB = 20, 60
 
 _POINTS = """

@@ -120,7 +120,7 @@ def test_counters_never_go_back_while_the_service_is_reloaded_and_killed(
                 sent += 1
                 service.upload(recorder, b"%d" % sent)
                 service.upload(recorder, b"%d" % sent, codec="")
-            eventually(lambda: sum(_answered(service).values()) == 2 * sent)
+            eventually(lambda sent=sent: sum(_answered(service).values()) == 2 * sent)
             before = service.workers()
             if number % 2:
                 os.kill(before[0], signal.SIGKILL)

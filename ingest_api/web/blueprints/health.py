@@ -12,13 +12,16 @@ from flask.typing import ResponseReturnValue
 from ingest_api.components import components
 from ingest_api.database import queries
 from ingest_api.errors import IngestError
+from ingest_api.schemas.answers import HealthAnswer, LiveAnswer
 from ingest_api.schemas.fields import rfc3339
+from ingest_api.web.openapi.operations import describe
 
 blueprint = Blueprint("health", __name__)
 _log = logging.getLogger(__name__)
 
 
 @blueprint.get("/health")
+@describe("Could an upload be stored now?", answer=HealthAnswer, statuses=(200, 503))
 def health() -> ResponseReturnValue:
     db = _works(_probe_database)
     storage_writable = _works(components().storage.probe)
@@ -33,6 +36,7 @@ def health() -> ResponseReturnValue:
 
 
 @blueprint.get("/health/live")
+@describe("The process serves", answer=LiveAnswer)
 def live() -> ResponseReturnValue:
     return jsonify({"status": "ok"})
 

@@ -11,6 +11,7 @@ from ingest_api.errors import DatabaseUnavailable, IngestError
 from ingest_api.models.monitoring import LedgerFigures
 from ingest_api.usecases.monitoring import get_figures
 from ingest_api.web.auth import require_metrics
+from ingest_api.web.openapi.operations import describe
 
 blueprint = Blueprint("metrics", __name__)
 blueprint.before_request(require_metrics)
@@ -18,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @blueprint.get("/metrics")
+@describe("Metrics for Prometheus", media=("text/plain",))
 def metrics() -> Response:
     parts = components()
     body = parts.metrics.expose(_figures(parts))

@@ -7,7 +7,9 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
+from ingest_api.errors import ChunkNotFound, ChunkPruned, RegisterNotFound
 from ingest_api.models.chunks import ChunkPosition, ChunkSelection
+from ingest_api.schemas.answers import ChunkAnswer, ChunkPageAnswer
 from ingest_api.schemas.cursors import dump_cursor, load_cursor
 from ingest_api.schemas.exports import csv_rows, dump_row, json_lines
 from ingest_api.schemas.queries import ChunkQuerySchema, chunk_selection, refuse_paging
@@ -15,7 +17,8 @@ from ingest_api.schemas.queue import dump_chunk
 from ingest_api.usecases.chunks import ChunkRow, export_chunks, list_chunks
 from ingest_api.usecases.downloads import find_chunk
 from ingest_api.web.auth import require_admin
-from ingest_api.web.chunk_file import chunk_key, send_chunk_file
+from ingest_api.web.chunk_file import AUDIO, FILE_ERRORS, chunk_key, send_chunk_file
+from ingest_api.web.openapi.operations import describe
 from ingest_api.web.paging import page, query
 
 blueprint = Blueprint("admin_chunks", __name__)
@@ -26,6 +29,13 @@ _EXPORTS: dict[str, _Export] = {"application/x-ndjson": json_lines, "text/csv": 
 
 
 @blueprint.get("/chunks")
+@describe(
+    "List chunks, by recording: a page in JSON, or all of the selection as CSV or JSON lines",
+    query=ChunkQuerySchema,
+    answer=ChunkPageAnswer,
+    media=tuple(_EXPORTS),
+    errors=(RegisterNotFound,),
+)
 def get_chunks() -> ResponseReturnValue:
     values = query(ChunkQuerySchema())
     selection = chunk_selection(values, components().settings.naive_timestamp_zone)
@@ -42,6 +52,7 @@ def get_chunks() -> ResponseReturnValue:
 
 
 @blueprint.get("/chunks/<chunk_id>")
+@describe("Return a chunk", answer=ChunkAnswer, errors=(ChunkNotFound, ChunkPruned))
 def get_chunk(chunk_id: str) -> ResponseReturnValue:
     with components().database.connection() as connection:
         chunk = find_chunk(connection, chunk_key(chunk_id))
@@ -49,6 +60,7 @@ def get_chunk(chunk_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/chunks/<chunk_id>/file")
+@describe("Return a recording", media=(AUDIO,), is_file=True, errors=FILE_ERRORS)
 def get_file(chunk_id: str) -> ResponseReturnValue:
     return send_chunk_file(chunk_id)
 

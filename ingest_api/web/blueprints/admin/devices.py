@@ -7,8 +7,9 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
-from ingest_api.errors import DeviceNotFound
+from ingest_api.errors import DeviceExists, DeviceNotFound, TokenInUse
 from ingest_api.models.devices import DevicePosition, NewDevice
+from ingest_api.schemas.answers import DeviceAnswer, DevicePageAnswer
 from ingest_api.schemas.cursors import dump_cursor, load_cursor
 from ingest_api.schemas.devices import (
     DeviceChangeSchema,
@@ -21,6 +22,7 @@ from ingest_api.schemas.queries import FleetQuerySchema, fleet_selection
 from ingest_api.usecases import devices
 from ingest_api.web.auth import require_admin
 from ingest_api.web.body import json_body
+from ingest_api.web.openapi.operations import describe
 from ingest_api.web.paging import page, query
 
 blueprint = Blueprint("admin_devices", __name__)
@@ -28,6 +30,13 @@ blueprint.before_request(require_admin)
 
 
 @blueprint.post("/devices")
+@describe(
+    "Register a device",
+    body=NewDeviceSchema,
+    answer=DeviceAnswer,
+    statuses=(201,),
+    errors=(DeviceExists, TokenInUse),
+)
 def create_device() -> ResponseReturnValue:
     values = load(NewDeviceSchema(), json_body())
     token = values.pop("token_plain")
@@ -37,6 +46,12 @@ def create_device() -> ResponseReturnValue:
 
 
 @blueprint.get("/devices")
+@describe(
+    "List devices, newest first: all as an array, or with parameters a page",
+    query=FleetQuerySchema,
+    answer=DevicePageAnswer,
+    is_list=True,
+)
 def list_devices() -> ResponseReturnValue:
     if request.args:
         return _page()
@@ -58,6 +73,12 @@ def _page() -> Response:
 
 
 @blueprint.patch("/devices/<device_id>")
+@describe(
+    "Change a device",
+    body=DeviceChangeSchema,
+    answer=DeviceAnswer,
+    errors=(DeviceNotFound, TokenInUse),
+)
 def change_device(device_id: str) -> ResponseReturnValue:
     values = load(DeviceChangeSchema(), json_body())
     try:

@@ -5,11 +5,13 @@ from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
 from ingest_api.models.fleet import FleetPosition
+from ingest_api.schemas.answers import FleetAnswer
 from ingest_api.schemas.cursors import dump_cursor, load_cursor
 from ingest_api.schemas.fleet import dump_covered
 from ingest_api.schemas.queries import FleetQuerySchema, fleet_selection
 from ingest_api.usecases import fleet
 from ingest_api.web.auth import require_admin
+from ingest_api.web.openapi.operations import describe
 from ingest_api.web.paging import page, query
 
 blueprint = Blueprint("admin_fleet", __name__)
@@ -17,6 +19,7 @@ blueprint.before_request(require_admin)
 
 
 @blueprint.get("/fleet")
+@describe("What each device is doing, the worst first", query=FleetQuerySchema, answer=FleetAnswer)
 def list_fleet() -> ResponseReturnValue:
     values = query(FleetQuerySchema())
     selection = fleet_selection(values)
