@@ -13,6 +13,7 @@ from ingest_api.storage.disk.temporary import TemporaryFile
 from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.leases import Leases
 from ingest_api.usecases.refusals import Refusals
+from ingest_api.usecases.replays import Replays
 from ingest_api.usecases.uploads import Uploads
 
 EXTENSION = "ingest_api"
@@ -28,6 +29,7 @@ class Components:
     uploads: Uploads[TemporaryFile]
     leases: Leases
     refusals: Refusals
+    replays: Replays
 
     @classmethod
     def build(cls, settings: Settings) -> "Components":
@@ -47,6 +49,7 @@ class Components:
             ),
             leases=Leases(database, max_attempts=settings.max_attempts),
             refusals=Refusals(database),
+            replays=Replays(storage, database),
         )
 
 

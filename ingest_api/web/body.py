@@ -7,38 +7,42 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 from typing import IO, Any, cast
 
 from flask import Request, Response, request
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest as BadJson
 from werkzeug.exceptions import UnsupportedMediaType as UnsupportedJson
 from werkzeug.utils import cached_property
 
 from ingest_api.errors import (
     BadRequest,
+    IngestError,
     RequestTimeout,
     RequestTooLarge,
     TruncatedBody,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
+from ingest_api.server.arrivals import read_arrived
 from ingest_api.server.patient_socket import LINGER_SECONDS, connection_of
 from ingest_api.usecases.incoming import Incoming
-from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
+from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, FormReader
 
 JSON_BYTES = 64 * 1024
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 15.0
 """How much of a refused body is still read (the body's limit if that is more), and for how long,
 because it holds a thread. A client that is still sending then gets the answer instead of a reset
-connection."""
-
+connection. After a receipt it has the time of any upload: its next try would be no shorter."""
 
 FRAMING_BYTES = 128 * 1024
 """How many bytes of chunked framing a body may have beside as many as its data. Each chunk costs
 processor time, however small it is."""
+EARLY_BYTES = 16 * 1024
+"""How much of a body's beginning is read as it arrives: the fields of a form may suffice for an
+answer. What follows is read in large pieces, which costs less."""
 
 _UNQUOTED = re.compile(r"(?i);\s*boundary=([^\s\";]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -56,6 +60,7 @@ class BodyStream:
         wire_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.received = 0
+        self.too_large: Callable[[], IngestError] = RequestTooLarge
         self.ended = False
         self.broken = False  # the next request's beginning is unknown
         self._source = source
@@ -67,16 +72,16 @@ class BodyStream:
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, b"" at the end.
 
-        RequestTimeout, TruncatedBody, RequestTooLarge, BadRequest.
+        RequestTimeout, TruncatedBody, BadRequest; `too_large`, by default RequestTooLarge.
         """
         if (self._expected or 0) > self._limit:
-            raise RequestTooLarge
+            raise self.too_large()
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
         data = self._read(size)
         self.received += len(data)
         if self.received > self._limit:
-            raise RequestTooLarge
+            raise self.too_large()
         if not data:
             self.ended = True
             if self._expected is not None and self.received < self._expected:
@@ -94,7 +99,8 @@ class BodyStream:
 
     def _read(self, size: int) -> bytes:
         try:
-            data = self._source.read(size)
+            early = self._decoded < EARLY_BYTES
+            data = read_arrived(self._source, size) if early else self._source.read(size)
         except TimeoutError as error:
             self.ended = self.broken = True
             raise RequestTimeout from error
@@ -126,7 +132,8 @@ class IngestRequest(Request):
     def discard_body_after(self, response: Response) -> Response:
         """Have the rest of the body discarded after the answer; for `after_request`.
 
-        A refused client may still be sending. The answer comes first, so that it can stop.
+        A client that is answered early may still be sending. The answer comes first, so that it can
+        stop.
         """
         connection = connection_of(self.environ)
         waiting = connection is not None and connection.awaits_continue
@@ -134,21 +141,23 @@ class IngestRequest(Request):
             connection.close_after_answer()
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         if has_body and not self.stream.ended:
-            response.call_on_close(partial(self._discard_body, waiting=waiting))
+            refused = response.status_code >= HTTPStatus.BAD_REQUEST
+            response.call_on_close(partial(self._discard_body, waiting=waiting, refused=refused))
         return response
 
-    def _discard_body(self, *, waiting: bool) -> None:
+    def _discard_body(self, *, waiting: bool, refused: bool) -> None:
         if connection := connection_of(self.environ):
             if waiting and not connection.is_readable(LINGER_SECONDS):
                 return
-            connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
+            if refused:
+                connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 
-    def receive_chunk(self, incoming: Incoming[Any]) -> "MultiDict[str, str]":
-        """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
+    def form_reader(self, incoming: Incoming[Any]) -> FormReader:
+        """Return a reader of the form that writes the part `chunk_file` to `incoming`.
 
-        FileTooLarge, UnsupportedMediaType, UnsupportedEncoding, BadRequest, TruncatedBody,
-        RequestTimeout, ValidationFailed; errors of `Incoming.write`.
+        FileTooLarge, UnsupportedMediaType, UnsupportedEncoding, BadRequest. While it reads: also
+        TruncatedBody, RequestTimeout, ValidationFailed; errors of `Incoming.write`.
         """
         self.require_no_encoding()
         # The same again for parts that a newer agent may send and this version ignores.
@@ -157,11 +166,8 @@ class IngestRequest(Request):
             raise incoming.too_large()
         if self.mimetype != "multipart/form-data":
             raise UnsupportedMediaType("An upload must be multipart/form-data")
-        boundary = self._boundary()
-        try:
-            return read_form(self.stream.read, boundary, incoming.write)
-        except RequestTooLarge:
-            raise incoming.too_large() from None
+        self.stream.too_large = incoming.too_large
+        return FormReader(self.stream.read, self._boundary(), incoming.write)
 
     def require_no_encoding(self) -> None:
         """Refuse a compressed body by its head. UnsupportedEncoding."""

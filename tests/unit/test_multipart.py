@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest_api.errors import BadRequest, ValidationFailed
-from ingest_api.web.multipart import READ_BYTES, read_form
+from ingest_api.web.multipart import READ_BYTES, FormReader
 
 BOUNDARY = "XyZ"
 OPENING = b"--XyZ\r\n"
@@ -42,7 +42,12 @@ def _read(body: bytes, ends: list[int]) -> tuple[dict[str, list[str]], bytes]:
         return body[begin:at]
 
     file = bytearray()
-    form = read_form(read, BOUNDARY, file.extend)
+    reader = FormReader(read, BOUNDARY, file.extend)
+    early = reader.read_fields()
+    assert not file
+    form = reader.read_rest()
+    for name, values in early.lists():
+        assert form.getlist(name)[: len(values)] == values
     return form.to_dict(flat=False), bytes(file)
 
 
