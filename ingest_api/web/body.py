@@ -41,8 +41,8 @@ FRAMING_BYTES = 128 * 1024
 """How many bytes of chunked framing a body may have beside as many as its data. Each chunk costs
 processor time, however small it is."""
 EARLY_BYTES = 16 * 1024
-"""How much of a body's beginning is read as it arrives: the fields of a form may suffice for an
-answer. What follows is read in large pieces, which costs less."""
+"""How much of a body's beginning is read as it arrives, at most: a client could send single bytes,
+and each read costs processor time."""
 
 _UNQUOTED = re.compile(r"(?i);\s*boundary=([^\s\";]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -74,11 +74,18 @@ class BodyStream:
 
         RequestTimeout, TruncatedBody, BadRequest; `too_large`, by default RequestTooLarge.
         """
-        if (self._expected or 0) > self._limit:
-            raise self.too_large()
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
-        data = self._read(size)
+        return self._counted(size)
+
+    def read_early(self, size: int) -> bytes:
+        """Return the same, but wait only while there are no bytes; only before any other read."""
+        return self._counted(size, early=self._decoded < EARLY_BYTES)
+
+    def _counted(self, size: int, *, early: bool = False) -> bytes:
+        if (self._expected or 0) > self._limit:
+            raise self.too_large()
+        data = self._read(size, early=early)
         self.received += len(data)
         if self.received > self._limit:
             raise self.too_large()
@@ -97,9 +104,8 @@ class BodyStream:
                 left -= len(data)
                 self.ended = not data
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, *, early: bool = False) -> bytes:
         try:
-            early = self._decoded < EARLY_BYTES
             data = read_arrived(self._source, size) if early else self._source.read(size)
         except TimeoutError as error:
             self.ended = self.broken = True
@@ -167,7 +173,8 @@ class IngestRequest(Request):
         if self.mimetype != "multipart/form-data":
             raise UnsupportedMediaType("An upload must be multipart/form-data")
         self.stream.too_large = incoming.too_large
-        return FormReader(self.stream.read, self._boundary(), incoming.write)
+        boundary, stream = self._boundary(), self.stream
+        return FormReader(stream.read, boundary, incoming.write, read_early=stream.read_early)
 
     def require_no_encoding(self) -> None:
         """Refuse a compressed body by its head. UnsupportedEncoding."""

@@ -42,7 +42,7 @@ def _read(body: bytes, ends: list[int]) -> tuple[dict[str, list[str]], bytes]:
         return body[begin:at]
 
     file = bytearray()
-    reader = FormReader(read, BOUNDARY, file.extend)
+    reader = FormReader(read, BOUNDARY, file.extend, read_early=read)
     early = reader.read_fields()
     assert not file
     form = reader.read_rest()
