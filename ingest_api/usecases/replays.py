@@ -12,15 +12,19 @@ from uuid import UUID
 
 from ingest_api.database import queries
 from ingest_api.database.pool import Database
+from ingest_api.errors import DatabaseUnavailable
 from ingest_api.models.chunks import Chunk, ChunkFile, KeptRecording, Receipt, UploadForm
 from ingest_api.models.devices import Device
 from ingest_api.storage.base import Store
 from ingest_api.storage.layout import StoredPath
 from ingest_api.usecases.uploads import chunk_id_for, require_own
 
+CONFIRM_SECONDS = 0.9
+"""How long an upload waits for a look-up that may spare its bytes; see database.pool."""
+
 
 class Replays:
-    """Finds recordings that are stored already. StorageUnavailable, DatabaseUnavailable."""
+    """Finds recordings that are stored already. StorageUnavailable."""
 
     def __init__(self, store: Store[Any], database: Database) -> None:
         self._store = store
@@ -33,8 +37,11 @@ class Replays:
         require_own(device, recording)
         chunk_id = chunk_id_for(recording.device_id, recording.start_ts, sha256)
         offset = form.clock_offset(datetime.now(UTC))
-        with self._database.upload_connection(device.device_id) as connection:
-            known = queries.chunks.confirm_chunk(connection, chunk_id, clock_offset=offset)
+        try:
+            with self._database.upload_connection(device.device_id, CONFIRM_SECONDS) as connection:
+                known = queries.chunks.confirm_chunk(connection, chunk_id, clock_offset=offset)
+        except DatabaseUnavailable:
+            return None  # who declares a digest is not refused for that
         if known is None:
             return None
         # The id stands for this SHA-256, whatever the row says by now.
@@ -44,7 +51,7 @@ class Replays:
         return Receipt(replace(known, file_path=path), duplicate=True)
 
     def find_known(self, device: Device, kept: Sequence[KeptRecording]) -> list[bool]:
-        """Return of each recording whether its chunk is known and whole."""
+        """Return of each recording whether its chunk is known and whole. DatabaseUnavailable."""
         ids = [
             [chunk_id_for(device.device_id, start, recording.sha256) for start in recording.starts]
             for recording in kept

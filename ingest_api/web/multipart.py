@@ -26,9 +26,6 @@ READ_BYTES = 64 * 1024
 """Bytes per read. A connection holds several such pieces: 0.5 MiB in all. Four times as much would
 need 1.3 MiB and is no faster."""
 
-EARLY_READ_BYTES = 4 * 1024
-"""Bytes per read before the file: the fields of most forms fit in, and little of the file."""
-
 FORM_BYTES = 1024 * 1024
 """The most that the fields may hold together. It also limits the decoder's buffer, which has up to
 READ_BYTES of the file as well: keep it well above that."""
@@ -41,9 +38,8 @@ class FormReader:
     """Reads the form of an upload in two steps: the fields that precede the recording, the rest.
 
     The part `chunk_file` goes to `write`, piece by piece. `read` takes the most bytes to return,
-    and returns b"" at the end; `read_early` does not wait for as many, so that the fields are known
-    when they are there. Both steps raise BadRequest, ValidationFailed, and errors of these
-    functions.
+    and returns b"" at the end; `read_early` returns what has arrived. Both steps raise BadRequest,
+    ValidationFailed, and errors of these functions.
     """
 
     def __init__(
@@ -52,7 +48,7 @@ class FormReader:
         boundary: str,
         write: Callable[[bytes], object],
         *,
-        read_early: Callable[[int], bytes],
+        read_early: Callable[[], bytes],
     ) -> None:
         self._read, self._read_early = read, read_early
         self._decoder = _Decoder(boundary.encode())
@@ -78,28 +74,24 @@ class FormReader:
 
     def _arriving(self) -> Iterator[Event]:
         """Yield the form's events as its bytes arrive."""
-        decoder = self._decoder
+        decoder, form = self._decoder, self._form
         decoder.skip_preamble(self._read_early)
-        yield from _ready(decoder)
-        while data := self._read_more():
+        yield from self._ready()
+        while data := self._read(READ_BYTES) if form.has_file else self._read_early():
             if decoder.state is not State.EPILOGUE:
                 decoder.receive_data(data)
-                yield from _ready(decoder)
+                yield from self._ready()
         decoder.receive_data(None)
-        yield from _ready(decoder)
+        yield from self._ready()
 
-    def _read_more(self) -> bytes:
-        if self._form.has_file:
-            return self._read(READ_BYTES)
-        return self._read_early(EARLY_READ_BYTES)
-
-
-def _ready(decoder: MultipartDecoder) -> Iterator[Event]:
-    """Yield the events that the decoder has ready; the data of a file only together with more."""
-    while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
-        yield event
-        if isinstance(event, File):
-            break
+    def _ready(self) -> Iterator[Event]:
+        """Yield the events that the decoder has ready. What it has of the recording waits for more
+        of it, once: that saves a write."""
+        waited = self._form.has_file or self._decoder.complete
+        while not isinstance(event := self._decoder.next_event(), NeedData | Epilogue):
+            yield event
+            if self._form.has_file and not waited:
+                break
 
 
 @contextmanager
@@ -201,13 +193,13 @@ class _Decoder(MultipartDecoder):
         self.state = State.PART
         self._delimiter = b"\r\n--" + boundary
 
-    def skip_preamble(self, read: Callable[[int], bytes]) -> None:
+    def skip_preamble(self, read: Callable[[], bytes]) -> None:
         """Receive the body up to its first delimiter (RFC 2046, section 5.1.1), and drop what
         precedes that. BadRequest, ValueError."""
         self.receive_data(b"\r\n")  # the first delimiter may open the body
         more = True
         while more:
-            if not (data := read(EARLY_READ_BYTES)):
+            if not (data := read()):
                 raise BadRequest("The body does not contain the boundary that Content-Type names")
             self.receive_data(data)
             _, done, more = self._parse_data(self.buffer, start=False)

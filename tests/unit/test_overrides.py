@@ -55,7 +55,7 @@ REACHES: dict[type, str] = {
     LengthReader: "unreader length",
     Unreader: "buf",
     ThreadPoolExecutor: "_threads _work_queue",
-    MultipartDecoder: "boundary buffer state",
+    MultipartDecoder: "boundary buffer complete state",
 }
 """The attributes of others' objects that our code reads or sets."""
 
