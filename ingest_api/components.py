@@ -14,6 +14,7 @@ from ingest_api.storage.disk.temporary import TemporaryFile
 from ingest_api.stream.announcer import Announcer
 from ingest_api.usecases.leases import Leases
 from ingest_api.usecases.refusals import Refusals
+from ingest_api.usecases.replays import Replays
 from ingest_api.usecases.uploads import Uploads
 
 EXTENSION = "ingest_api"
@@ -30,6 +31,7 @@ class Components:
     leases: Leases
     refusals: Refusals
     metrics: Metrics
+    replays: Replays
 
     @classmethod
     def build(cls, settings: Settings) -> "Components":
@@ -51,6 +53,7 @@ class Components:
             leases=Leases(database, max_attempts=settings.max_attempts),
             refusals=Refusals(database),
             metrics=metrics,
+            replays=Replays(storage, database),
         )
 
 

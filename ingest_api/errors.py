@@ -47,8 +47,10 @@ class IngestError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Return whether the same request would be refused again, for what it contains."""
-        return not self.retryable and HTTPStatus.BAD_REQUEST <= self.status < 500
+        """Return whether the request is refused for what it contains. The same would be refused
+        again; so would a file that no longer has its checksum, whatever its sender is told."""
+        final = not self.retryable or isinstance(self, ChecksumMismatch)
+        return final and HTTPStatus.BAD_REQUEST <= self.status < 500
 
     @property
     def cause(self) -> str:
@@ -91,6 +93,9 @@ class NaiveTimestamp(IngestError, status=422, code="naive_timestamp",
                      "devices' clocks"): ...
 class ValidationFailed(IngestError, status=422, code="validation_error",
                        message="Some fields are missing or malformed"): ...
+class ChecksumMismatch(IngestError, status=422, code="checksum_mismatch", retryable=True,
+                       message="The bytes of chunk_file do not have the SHA-256 that was declared "
+                               "for them; nothing was stored"): ...
 class EmptyFile(IngestError, status=422, code="empty_file",
                 message="Empty file"): ...
 

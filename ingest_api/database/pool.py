@@ -24,8 +24,8 @@ __all__ = ["BoundedConnection", "Connection", "Database", "connect"]
 
 USE_SECONDS = 2.0
 """How long one use may wait, for a connection and its statements together. An upload uses the
-database twice (with Redis a third time, shorter) and is answered within 5 s; /health uses it once
-and has 3 s."""
+database twice (shorter uses come with Redis and with a declared digest) and is answered within 5 s;
+/health uses it once and has 3 s."""
 
 NOTICED_SECONDS = 0.001
 """A shorter wait for a connection is none."""

@@ -49,6 +49,7 @@ class UploadForm:
 
     recording: Recording
     sent_at: datetime | None = None  # by the device's clock; None: not said
+    sha256: bytes | None = None  # which the recording must have; None: not said
 
     def clock_offset(self, now: datetime) -> timedelta | None:
         """Return how far the device's clock is ahead of `now`, which is when the upload began, or
@@ -57,6 +58,14 @@ class UploadForm:
             return self.sent_at - now
         ahead = self.recording.end_ts - now
         return ahead if ahead > timedelta(0) else None
+
+
+@dataclass(frozen=True)
+class KeptRecording:
+    """A recording that a device has kept, and asks about."""
+
+    starts: tuple[datetime, ...]  # in UTC; two when clocks went back
+    sha256: bytes
 
 
 @dataclass(frozen=True)

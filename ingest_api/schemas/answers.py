@@ -29,6 +29,18 @@ class ReceiptAnswer(Schema):
     server_time = fields.DateTime(required=True)
 
 
+class _Known(Schema):
+    start_ts = fields.String(required=True)
+    sha256 = fields.String(required=True)
+    known = fields.Boolean(required=True)
+
+
+class KnownAnswer(Schema):
+    """Recordings as they were asked about, each with whether it is stored."""
+
+    chunks = fields.List(fields.Nested(_Known), required=True)
+
+
 class DeviceAnswer(Schema):
     """A registered device."""
 

@@ -47,10 +47,21 @@ class IsoDateTime(fields.DateTime):
     character between the two, and a NUL at the end)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        value = value.upper()  # RFC 3339, section 5.6, allows a lower-case t and z as well
-        if not _DATE_AND_TIME.fullmatch(value):
+        # RFC 3339, section 5.6, allows a lower-case t and z as well.
+        text = value.upper() if isinstance(value, str) else ""
+        if not _DATE_AND_TIME.fullmatch(text):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return super()._deserialize(text, attr, data, **kwargs)
+
+
+class Sha256(fields.String):
+    """A SHA-256 in hex, as 32 bytes."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+            raise ValidationError("Must be 64 hexadecimal digits.")
+        return bytes.fromhex(text)
 
 
 class FormInteger(fields.Integer):

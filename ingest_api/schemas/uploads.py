@@ -12,6 +12,7 @@ from ingest_api.models.chunks import INTEGER_MAX, ChunkStatus, Receipt, Recordin
 from ingest_api.schemas.fields import (
     FormInteger,
     IsoDateTime,
+    Sha256,
     Uuid,
     load,
     rfc3339,
@@ -41,13 +42,24 @@ class RecordingSchema(Schema):
     sample_rate = FormInteger(required=True, validate=validate.Range(1, INTEGER_MAX))
     channels = FormInteger(required=True, validate=validate.Range(1, 255))
     sent_at = IsoDateTime()
+    sha256 = Sha256()
 
 
 _RECORDING = RecordingSchema()
+_REQUIRED = {name for name, field in _RECORDING.fields.items() if field.required}
 
 
-def load_upload(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> UploadForm:
-    """Return what the form fields say. Times without an offset are in `naive_zone`.
+def names_chunk(form: "MultiDict[str, str]", digest: bytes | None) -> bool:
+    """Return whether these fields and this digest of the head suffice to name a chunk: an agent may
+    send some of them after the file, or no digest."""
+    return ("sha256" in form or digest is not None) and form.keys() >= _REQUIRED
+
+
+def load_upload(
+    form: "MultiDict[str, str]", naive_zone: ZoneInfo | None, digest: bytes | None = None
+) -> UploadForm:
+    """Return what the form fields say, and the digest in the request's head. Times without an
+    offset are in `naive_zone`.
 
     ValidationFailed, NaiveTimestamp, InvalidInterval.
     """
@@ -60,7 +72,10 @@ def load_upload(form: "MultiDict[str, str]", naive_zone: ZoneInfo | None) -> Upl
     values["start_ts"], values["end_ts"] = _shortest_interval(starts, ends)
     sent_at = values.pop("sent_at", None)
     sent = sent_at and instants("sent_at", sent_at, naive_zone)[0]
-    return UploadForm(Recording(**values), sent_at=sent)
+    sha256 = values.pop("sha256", digest)
+    if digest not in {None, sha256}:
+        raise validation_failed({"sha256": ["Differs from the Repr-Digest of the request."]})
+    return UploadForm(Recording(**values), sent_at=sent, sha256=sha256)
 
 
 def _shortest_interval(starts: list[datetime], ends: list[datetime]) -> tuple[datetime, datetime]:

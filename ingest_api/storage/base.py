@@ -79,6 +79,10 @@ class Store(Protocol[SpoolT]):
     def status(self, path: StoredPath) -> FileStatus | None:
         """Return the status of a file, or None when there is no such file."""
 
+    def sync(self, recordings: Mapping[StoredPath, datetime]) -> None:
+        """Make stored files durable, given by path and time of recording: another process may have
+        stored one a moment ago. A missing file is no failure."""
+
     def list(self, prefix: str, after: str = "") -> Iterator[StoredFile]:
         """Yield the files below the folder `prefix` whose paths sort after `after`, in order."""
 

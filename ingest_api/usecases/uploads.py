@@ -16,6 +16,7 @@ import psycopg
 from ingest_api.database import queries
 from ingest_api.database.pool import Connection, Database
 from ingest_api.errors import (
+    ChecksumMismatch,
     DatabaseUnavailable,
     DeviceMismatch,
     EmptyFile,
@@ -74,12 +75,14 @@ class Uploads(Generic[SpoolT]):
         """Store a received recording under its final name, then record it.
 
         An upload that was accepted before gets its first receipt, and its file back if that was
-        lost. DeviceMismatch, IdentityMismatch, EmptyFile, InvalidToken; StorageFull,
-        StorageUnavailable, DatabaseUnavailable: then the agent sends again, which completes this
-        upload.
+        lost. DeviceMismatch, IdentityMismatch, ChecksumMismatch, EmptyFile, InvalidToken;
+        StorageFull, StorageUnavailable, DatabaseUnavailable: then the agent sends again, which
+        completes this upload.
         """
         recording = form.recording
-        _require_own(device, recording)
+        require_own(device, recording)
+        if form.sha256 not in {None, incoming.sha256}:
+            raise ChecksumMismatch
         if not incoming.size:
             raise EmptyFile
         chunk = new_chunk(recording, sha256=incoming.sha256, size=incoming.size)
@@ -194,7 +197,8 @@ def _duration_sec(recording: Recording) -> int:
     return min(seconds, INTEGER_MAX)
 
 
-def _require_own(device: Device, recording: Recording) -> None:
+def require_own(device: Device, recording: Recording) -> None:
+    """Refuse what is no recording of this device. DeviceMismatch, IdentityMismatch."""
     if recording.device_id != device.device_id:
         raise DeviceMismatch
     if (recording.point_id, recording.register_id) != (device.point_id, device.register_id):

@@ -7,38 +7,43 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 from typing import IO, Any, cast
 
 from flask import Request, Response, request
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest as BadJson
 from werkzeug.exceptions import UnsupportedMediaType as UnsupportedJson
 from werkzeug.utils import cached_property
 
 from ingest_api.errors import (
     BadRequest,
+    IngestError,
     RequestTimeout,
     RequestTooLarge,
     TruncatedBody,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
+from ingest_api.server.arrivals import read_arrived
 from ingest_api.server.patient_socket import LINGER_SECONDS, connection_of
 from ingest_api.usecases.incoming import Incoming
-from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, read_form
+from ingest_api.web.multipart import FORM_BYTES, READ_BYTES, FormReader
 
 JSON_BYTES = 64 * 1024
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 15.0
 """How much of a refused body is still read (the body's limit if that is more), and for how long,
 because it holds a thread. A client that is still sending then gets the answer instead of a reset
-connection."""
-
+connection. After a receipt it has the time of any upload: its next try would be no shorter."""
 
 FRAMING_BYTES = 128 * 1024
 """How many bytes of chunked framing a body may have beside as many as its data. Each chunk costs
 processor time, however small it is."""
+EARLY_BYTES = 16 * 1024
+EARLY_READ_BYTES = 4 * 1024
+"""How much of a body's beginning is read as it arrives, and how much at a time: the fields of most
+forms, and little of the file. A client could send single bytes, and each read costs time."""
 
 _UNQUOTED = re.compile(r"(?i);\s*boundary=([^\s\";]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -56,6 +61,7 @@ class BodyStream:
         wire_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.received = 0
+        self.too_large: Callable[[], IngestError] = RequestTooLarge
         self.ended = False
         self.broken = False  # the next request's beginning is unknown
         self._source = source
@@ -67,16 +73,26 @@ class BodyStream:
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, b"" at the end.
 
-        RequestTimeout, TruncatedBody, RequestTooLarge, BadRequest.
+        RequestTimeout, TruncatedBody, BadRequest; `too_large`, by default RequestTooLarge.
         """
-        if (self._expected or 0) > self._limit:
-            raise RequestTooLarge
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
-        data = self._read(size)
+        return self._counted(size)
+
+    def read_early(self) -> bytes:
+        """Return some bytes of the body's beginning without waiting for more; b"" at the end. Only
+        before any other read."""
+        if self._decoded < EARLY_BYTES:
+            return self._counted(EARLY_READ_BYTES, early=True)
+        return self._counted(READ_BYTES)
+
+    def _counted(self, size: int, *, early: bool = False) -> bytes:
+        if (self._expected or 0) > self._limit:
+            raise self.too_large()
+        data = self._read(size, early=early)
         self.received += len(data)
         if self.received > self._limit:
-            raise RequestTooLarge
+            raise self.too_large()
         if not data:
             self.ended = True
             if self._expected is not None and self.received < self._expected:
@@ -92,9 +108,9 @@ class BodyStream:
                 left -= len(data)
                 self.ended = not data
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, *, early: bool = False) -> bytes:
         try:
-            data = self._source.read(size)
+            data = read_arrived(self._source, size) if early else self._source.read(size)
         except TimeoutError as error:
             self.ended = self.broken = True
             raise RequestTimeout from error
@@ -126,7 +142,8 @@ class IngestRequest(Request):
     def discard_body_after(self, response: Response) -> Response:
         """Have the rest of the body discarded after the answer; for `after_request`.
 
-        A refused client may still be sending. The answer comes first, so that it can stop.
+        A client that is answered early may still be sending. The answer comes first, so that it can
+        stop.
         """
         connection = connection_of(self.environ)
         waiting = connection is not None and connection.awaits_continue
@@ -134,21 +151,23 @@ class IngestRequest(Request):
             connection.close_after_answer()
         has_body = bool(self.content_length) or "HTTP_TRANSFER_ENCODING" in self.environ
         if has_body and not self.stream.ended:
-            response.call_on_close(partial(self._discard_body, waiting=waiting))
+            refused = response.status_code >= HTTPStatus.BAD_REQUEST
+            response.call_on_close(partial(self._discard_body, waiting=waiting, refused=refused))
         return response
 
-    def _discard_body(self, *, waiting: bool) -> None:
+    def _discard_body(self, *, waiting: bool, refused: bool) -> None:
         if connection := connection_of(self.environ):
             if waiting and not connection.is_readable(LINGER_SECONDS):
                 return
-            connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
+            if refused:
+                connection.deadline = min(connection.deadline, monotonic() + DISCARD_SECONDS)
         self.stream.discard()
 
-    def receive_chunk(self, incoming: Incoming[Any]) -> "MultiDict[str, str]":
-        """Write the part `chunk_file` to `incoming` as it arrives; return the form's fields.
+    def form_reader(self, incoming: Incoming[Any]) -> FormReader:
+        """Return a reader of the form that writes the part `chunk_file` to `incoming`.
 
-        FileTooLarge, UnsupportedMediaType, UnsupportedEncoding, BadRequest, TruncatedBody,
-        RequestTimeout, ValidationFailed; errors of `Incoming.write`.
+        FileTooLarge, UnsupportedMediaType, UnsupportedEncoding, BadRequest. While it reads: also
+        TruncatedBody, RequestTimeout, ValidationFailed; errors of `Incoming.write`.
         """
         self.require_no_encoding()
         # The same again for parts that a newer agent may send and this version ignores.
@@ -157,11 +176,9 @@ class IngestRequest(Request):
             raise incoming.too_large()
         if self.mimetype != "multipart/form-data":
             raise UnsupportedMediaType("An upload must be multipart/form-data")
-        boundary = self._boundary()
-        try:
-            return read_form(self.stream.read, boundary, incoming.write)
-        except RequestTooLarge:
-            raise incoming.too_large() from None
+        self.stream.too_large = incoming.too_large
+        boundary, stream = self._boundary(), self.stream
+        return FormReader(stream.read, boundary, incoming.write, read_early=stream.read_early)
 
     def require_no_encoding(self) -> None:
         """Refuse a compressed body by its head. UnsupportedEncoding."""

@@ -3,7 +3,8 @@ where their data goes and enforces the limits. Knows nothing of the fields' mean
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from werkzeug.datastructures import Headers, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -33,25 +34,71 @@ HEAD_BYTES = 16 * 1024
 FORM_PARTS = 100
 
 
-def read_form(
-    read: Callable[[int], bytes], boundary: str, write: Callable[[bytes], object]
-) -> "MultiDict[str, str]":
-    """Pass the part `chunk_file` to `write`, piece by piece; return the fields.
+class FormReader:
+    """Reads the form of an upload in two steps: the fields that precede the recording, the rest.
 
-    `read` takes the most bytes to return, and returns b"" at the end. BadRequest, ValidationFailed;
-    errors of `read` and `write`.
+    The part `chunk_file` goes to `write`, piece by piece. `read` takes the most bytes to return,
+    and returns b"" at the end; `read_early` returns what has arrived. Both steps raise BadRequest,
+    ValidationFailed, and errors of these functions.
     """
-    form = _Form(write)
-    try:
-        decoder = _Decoder(boundary.encode())
-        decoder.skip_preamble(read)
-        form.receive(decoder)
-        while data := read(READ_BYTES):
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        boundary: str,
+        write: Callable[[bytes], object],
+        *,
+        read_early: Callable[[], bytes],
+    ) -> None:
+        self._read, self._read_early = read, read_early
+        self._decoder = _Decoder(boundary.encode())
+        self._form = _Form(write)
+        self._events = self._arriving()
+
+    def read_fields(self) -> "MultiDict[str, str]":
+        """Read up to the first byte of `chunk_file`; return the fields that precede it."""
+        with _bad_request():
+            for event in self._events:
+                self._form.take(event)
+                if self._form.has_file:
+                    break
+        return MultiDict(self._form.fields)
+
+    def read_rest(self) -> "MultiDict[str, str]":
+        """Read on to the end of the body; return all fields."""
+        with _bad_request():
+            for event in self._events:
+                self._form.take(event)
+        self._form.require_file()
+        return MultiDict(self._form.fields)
+
+    def _arriving(self) -> Iterator[Event]:
+        """Yield the form's events as its bytes arrive."""
+        decoder, form = self._decoder, self._form
+        decoder.skip_preamble(self._read_early)
+        yield from self._ready()
+        while data := self._read(READ_BYTES) if form.has_file else self._read_early():
             if decoder.state is not State.EPILOGUE:
                 decoder.receive_data(data)
-                form.receive(decoder)
+                yield from self._ready()
         decoder.receive_data(None)
-        form.receive(decoder)
+        yield from self._ready()
+
+    def _ready(self) -> Iterator[Event]:
+        """Yield the events that the decoder has ready. What it has of the recording waits for more
+        of it, once: that saves a write."""
+        waited = self._form.has_file or self._decoder.complete
+        while not isinstance(event := self._decoder.next_event(), NeedData | Epilogue):
+            yield event
+            if self._form.has_file and not waited:
+                break
+
+
+@contextmanager
+def _bad_request() -> Iterator[None]:
+    """Turn what the decoder raises into BadRequest."""
+    try:
+        yield
     except RequestEntityTooLarge:
         raise BadRequest(
             f"The form has more than {FORM_PARTS} parts, or its fields or the head of a part are "
@@ -59,8 +106,6 @@ def read_form(
         ) from None
     except ValueError:
         raise BadRequest("The body is not well-formed multipart/form-data") from None
-    form.require_file()
-    return MultiDict(form.fields)
 
 
 class _Form:
@@ -69,19 +114,25 @@ class _Form:
     def __init__(self, write_file: Callable[[bytes], object]) -> None:
         self.fields: list[tuple[str, str]] = []
         self._write_file = write_file
-        self._has_file = False
+        self.has_file = False  # `chunk_file` has begun
         self._name: str | None = None  # of the current field
         self._value = b""
         self._write: Callable[[bytes], object] = _forget
         self._field_bytes = 0
 
-    def receive(self, decoder: MultipartDecoder) -> None:
-        """Take every event that the decoder has ready."""
-        while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
-            self._take(event)
+    def take(self, event: Event) -> None:
+        """Receive the next event of the body."""
+        if isinstance(event, Data):
+            self._write(event.data)
+            if not event.more_data and self._name is not None:
+                self.fields.append((self._name, self._value.decode(errors="replace")))
+        elif isinstance(event, Field):
+            self._name, self._value, self._write = event.name, b"", self._keep
+        elif isinstance(event, File):
+            self._name, self._write = None, self._open(event)
 
     def require_file(self) -> None:
-        if self._has_file:
+        if self.has_file:
             return
         if any(name == CHUNK_FILE for name, _ in self.fields):
             raise ValidationFailed(
@@ -98,16 +149,6 @@ class _Form:
             errors={CHUNK_FILE: ["Missing: send it as a part with a filename."]},
         )
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Data):
-            self._write(event.data)
-            if not event.more_data and self._name is not None:
-                self.fields.append((self._name, self._value.decode(errors="replace")))
-        elif isinstance(event, Field):
-            self._name, self._value, self._write = event.name, b"", self._keep
-        elif isinstance(event, File):
-            self._name, self._write = None, self._open(event)
-
     def _keep(self, data: bytes) -> None:
         self._field_bytes += len(data)
         if self._field_bytes > FORM_BYTES:
@@ -118,7 +159,7 @@ class _Form:
         """Return the function that takes the data of a file part."""
         if event.name != CHUNK_FILE:
             return _forget
-        if self._has_file:
+        if self.has_file:
             raise ValidationFailed(
                 f"{CHUNK_FILE} was sent more than once",
                 errors={CHUNK_FILE: ["Sent more than once."]},
@@ -126,7 +167,7 @@ class _Form:
         encoding = event.headers.get("Content-Transfer-Encoding", "binary").lower()
         if encoding not in {"binary", "8bit", "7bit"}:  # RFC 7578, section 4.7
             raise BadRequest("The file must be sent without a transfer encoding")
-        self._has_file = True
+        self.has_file = True
         return self._write_file
 
 
@@ -152,13 +193,13 @@ class _Decoder(MultipartDecoder):
         self.state = State.PART
         self._delimiter = b"\r\n--" + boundary
 
-    def skip_preamble(self, read: Callable[[int], bytes]) -> None:
+    def skip_preamble(self, read: Callable[[], bytes]) -> None:
         """Receive the body up to its first delimiter (RFC 2046, section 5.1.1), and drop what
         precedes that. BadRequest, ValueError."""
         self.receive_data(b"\r\n")  # the first delimiter may open the body
         more = True
         while more:
-            if not (data := read(READ_BYTES)):
+            if not (data := read()):
                 raise BadRequest("The body does not contain the boundary that Content-Type names")
             self.receive_data(data)
             _, done, more = self._parse_data(self.buffer, start=False)

@@ -209,6 +209,9 @@ def test_the_site_has_the_places_that_the_service_names(
     for check in ("/_check/device", "/_check/admin"):
         assert f"auth_request {check};" in SITE
         assert proxy.send("GET", check, b"", {}).headers["X-Problem"]
+    for path in ("= /api/v1/chunks", "= /api/v1/chunks/known"):
+        [place] = re.findall(rf"location {path} \{{\n(.*?)\n    \}}", SITE, re.DOTALL)
+        assert "auth_request /_check/device;" in place
     assert "auth_request_set $ingest_refusal $upstream_http_x_problem;" in SITE
     assert "set $ingest_sendfile X-Accel-Redirect;" in SITE
     assert "proxy_set_header X-Sendfile-Type $ingest_sendfile;" in SITE

@@ -426,6 +426,26 @@ def test_local_times_are_read_in_the_zone_across_its_changes(
     assert row["duration_sec"] == seconds
 
 
+def test_a_recording_of_the_hour_that_comes_twice_is_known_by_either_reading(
+    berlin: Service,
+) -> None:
+    recorder = berlin.recorder()
+    url = f"{berlin.url}/api/v1/chunks/known"
+
+    def is_known(start: str) -> bool:
+        body = {"chunks": [{"start_ts": start, "sha256": SHA256}]}
+        answer = requests.post(url, json=body, headers=recorder.headers, timeout=5).json()
+        assert answer["chunks"][0]["start_ts"] == start
+        return answer["chunks"][0]["known"]
+
+    for utc, local in (("00:30", "02:30"), ("01:45", "02:45")):
+        assert not is_known(f"2026-10-25T{local}:00")
+        start, end = f"2026-10-25T{utc}:00Z", f"2026-10-25T{utc}:59Z"
+        assert berlin.upload(recorder, start_ts=start, end_ts=end).status_code == 200
+        assert is_known(f"2026-10-25T{local}:00")
+    assert not is_known("2026-10-25T02:30:00Z")
+
+
 def test_a_local_time_that_no_reading_makes_positive_is_refused(berlin: Service) -> None:
     recorder = berlin.recorder()
     response = berlin.upload(recorder, start_ts="2026-07-01T10:00:00", end_ts="2026-07-01T09:59:00")

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import psycopg
@@ -34,11 +35,13 @@ def mortal(tmp_path_factory, new_database: Callable[..., str]) -> Iterator[Servi
     assert service.stop() == 0
 
 
-def _crash_at(service: Service, step: Failpoint, recorder: Recorder, data: bytes) -> None:
+def _crash_at(
+    service: Service, step: Failpoint, recorder: Recorder, data: bytes, **fields: str
+) -> None:
     order = service.folder / "crash-at"
     order.write_text(step)
     with pytest.raises(requests.ConnectionError):
-        service.upload(recorder, data)
+        service.upload(recorder, data, **fields)
     assert not order.exists()
 
 
@@ -58,10 +61,11 @@ def test_an_upload_that_died_is_completed_by_the_next_try(
     for number in range(times):
         recorder = mortal.recorder()  # in a place of its own, so that folders are made
         data = SPEECH + b"%d" % number
-        _crash_at(mortal, step, recorder, data)
+        declared = {"sha256": sha256(data).hexdigest()} if number % 2 else {}
+        _crash_at(mortal, step, recorder, data, **declared)
         for row in mortal.rows(recorder):  # at no time does a row point at nothing
             assert (mortal.storage / row["file_path"]).read_bytes() == data
-        again = mortal.upload(recorder, data)
+        again = mortal.upload(recorder, data, **declared)
         assert again.status_code == 200
         assert again.json()["duplicate"] is (step in {"committed", "cleaned", "answering"})
         _assert_stored_once(mortal, recorder, data)
@@ -72,6 +76,9 @@ def test_a_replay_that_dies_harms_nothing(mortal: Service) -> None:
     assert mortal.upload(recorder).status_code == 200
     for step in set(UPLOAD) - {Failpoint.FOLDER_MADE}:
         _crash_at(mortal, step, recorder, SPEECH)
+        _assert_stored_once(mortal, recorder, SPEECH)
+    for step in (Failpoint.OPENED, Failpoint.CLEANED, Failpoint.ANSWERING):  # without its bytes
+        _crash_at(mortal, step, recorder, SPEECH, sha256=sha256(SPEECH).hexdigest())
         _assert_stored_once(mortal, recorder, SPEECH)
     assert mortal.upload(recorder).json()["duplicate"] is True
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import psycopg
@@ -196,10 +197,24 @@ def test_a_replay_waits_for_the_standby_also_while_its_device_is_held(
             stack.enter_context(_held(service, recorder, SEEN))
         with _lost_standby(service):
             assert_problem(service.upload(recorder, CHUNKS[0]), 503, "database_unavailable")
+            for answer in _ask_first(service, recorder, CHUNKS[0]):
+                assert_problem(answer, 503, "database_unavailable")
             status, body = service.health()
             assert (status, body["db"]) == (503, False)
         eventually(lambda: service.upload(recorder, CHUNKS[0]).status_code == 200)
+        assert [answer.status_code for answer in _ask_first(service, recorder, CHUNKS[0])] == [
+            200
+        ] * 2
     assert_recovery(service, recorder)
+
+
+def _ask_first(service: Service, recorder: Recorder, data: bytes) -> Iterator[requests.Response]:
+    """Try to do without sending a chunk's bytes."""
+    digest = sha256(data).hexdigest()
+    yield service.upload(recorder, data, sha256=digest)
+    body = {"chunks": [{"start_ts": recorder.clock.isoformat(), "sha256": digest}]}
+    url = f"{service.url}/api/v1/chunks/known"
+    yield requests.post(url, json=body, headers=recorder.headers, timeout=10)
 
 
 def test_a_terminated_connection_costs_no_upload(service: Service, recorder: Recorder) -> None:

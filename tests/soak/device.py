@@ -126,7 +126,8 @@ class Recording(NamedTuple):
     def chunk(self, recorder: Recorder) -> Chunk:
         """Return it as it is sent: its bytes are unlike those of all others."""
         tail = recorder.device_id.bytes + self.number.to_bytes(8, "big")
-        return Chunk(self.start_ts, self.sound.data, tail, self.sound.seconds)
+        declared = self.number % 2 == 1
+        return Chunk(self.start_ts, self.sound.data, tail, self.sound.seconds, declared)
 
 
 class Device:

@@ -86,7 +86,7 @@ class Load:
             due += self._period
             self.ledger.recorded()
             tail = recorder.device_id.bytes + number.to_bytes(8, "big")
-            yield Chunk(start_ts, self._sound, tail)
+            yield Chunk(start_ts, self._sound, tail, declared=number % 2 == 1)
             start_ts += -self._spacing if random() < 0.01 else self._spacing
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest_api.errors import BadRequest, ValidationFailed
-from ingest_api.web.multipart import READ_BYTES, read_form
+from ingest_api.web.multipart import READ_BYTES, FormReader
 
 BOUNDARY = "XyZ"
 OPENING = b"--XyZ\r\n"
@@ -42,7 +42,12 @@ def _read(body: bytes, ends: list[int]) -> tuple[dict[str, list[str]], bytes]:
         return body[begin:at]
 
     file = bytearray()
-    form = read_form(read, BOUNDARY, file.extend)
+    reader = FormReader(read, BOUNDARY, file.extend, read_early=lambda: read(READ_BYTES))
+    early = reader.read_fields()
+    assert not file
+    form = reader.read_rest()
+    for name, values in early.lists():
+        assert form.getlist(name)[: len(values)] == values
     return form.to_dict(flat=False), bytes(file)
 
 
@@ -96,6 +101,19 @@ def test_a_body_may_be_cut_anywhere_in_two(trap: bytes, end: bytes) -> None:
         fields, file = _read(body, [cut])
         assert file == sound, cut
         assert fields["codec"] == ["opus"]
+
+
+@pytest.mark.parametrize("before", [0, 1, 40])
+@pytest.mark.parametrize("after", [0, 1, 40])
+def test_other_files_may_surround_the_recording(before: int, after: int) -> None:
+    other = FILE.replace(b"chunk_file", b"other") + b"x" * 50 + b"\r\n"
+    body = other * before + HEAD + b"sound\r\n" + other * after
+    cuts: list[list[int]] = [[], [len(body) // 2], list(range(1, len(body), 7))]
+    for ends in cuts:
+        assert _read(body + b"--XyZ--", ends) == ({"codec": ["opus"]}, b"sound")
+        for cut in (body, body[:-3], body[:-60]):
+            with pytest.raises(BadRequest):
+                _read(cut, ends)
 
 
 # Bytes that a parser may stumble over, beside those of no meaning.

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as http
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from psycopg_pool import ConnectionPool
@@ -49,9 +50,12 @@ OVERRIDES: dict[tuple[type, type], dict[str, str]] = {
 REACHES: dict[type, str] = {
     ThreadWorker: "alive cfg log nr_conns pending_conns poller tpool wsgi",
     TConn: "cfg client data_ready initialized parser sock timeout",
+    Body: "reader failed",
+    ChunkedReader: "buf",
+    LengthReader: "unreader length",
     Unreader: "buf",
     ThreadPoolExecutor: "_threads _work_queue",
-    MultipartDecoder: "boundary buffer state",
+    MultipartDecoder: "boundary buffer complete state",
 }
 """The attributes of others' objects that our code reads or sets."""
 

@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from ingest_api.database.pool import Connection
-from ingest_api.database.statements import row, run, scalar, scalars
+from ingest_api.database.statements import row, rows, run, scalar, scalars
 from ingest_api.models.chunks import (
     Chunk,
+    ChunkFile,
     ChunkProgress,
     ChunkStatus,
     NewChunk,
@@ -27,6 +28,17 @@ def insert_chunk(
         connection, datetime, "chunks/insert_chunk", clock_offset=clock_offset, **values
     )
     return Chunk(**values, created_at=created_at) if created_at else None
+
+
+def confirm_chunk(
+    connection: Connection, chunk_id: UUID, *, clock_offset: timedelta | None
+) -> Chunk | None:
+    values = {"chunk_id": chunk_id, "clock_offset": clock_offset}
+    return row(connection, Chunk, "chunks/confirm_chunk", **values)
+
+
+def confirm_chunks(connection: Connection, chunk_ids: list[UUID]) -> list[ChunkFile]:
+    return rows(connection, ChunkFile, "chunks/confirm_chunks", chunk_ids=chunk_ids)
 
 
 def get_chunk(connection: Connection, chunk_id: UUID) -> Chunk | None:

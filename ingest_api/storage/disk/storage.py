@@ -4,8 +4,8 @@ Knows neither the content of a file nor whether a row refers to it.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
@@ -69,6 +69,15 @@ class DiskStorage(DiskUpkeep):
                 self._folders.forget()  # retention is removing folders
         self._name(spool, final, recorded_at)
         return spool.version
+
+    @disk_errors
+    def sync(self, recordings: Mapping[StoredPath, datetime]) -> None:
+        """Sync the entries of files: their bytes were synced before they were linked."""
+        folders = {(self.root / path).parent: time for path, time in recordings.items()}
+        for folder, recorded_at in folders.items():
+            with suppress(FileNotFoundError):  # retention has removed it
+                self._folders.settle(folder, recorded_at)
+                sync_path(folder)
 
     def url(self, path: StoredPath, seconds: int) -> str | None:
         """Return None: the service, or nginx beside it, serves the files of a disk."""

@@ -1,7 +1,7 @@
 """Checks of heads, for the proxy: would the service refuse this request before it reads the body?
 
-nginx asks with every upload and admin request, before it takes the body from the client. To others
-than the proxy there is nothing here.
+nginx asks with every request of a device or an administrator, before it takes the body from the
+client. To others than the proxy there is nothing here.
 """
 
 from http import HTTPStatus

@@ -1,10 +1,11 @@
-"""Uploads from the agents on devices."""
+"""Uploads from the agents on devices, and what they ask before."""
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from ingest_api.components import components
 from ingest_api.errors import (
+    ChecksumMismatch,
     DeviceMismatch,
     EmptyFile,
     FileTooLarge,
@@ -15,10 +16,14 @@ from ingest_api.errors import (
     StorageUnavailable,
 )
 from ingest_api.failpoints import Failpoint, reached
-from ingest_api.schemas.answers import ReceiptAnswer
-from ingest_api.schemas.uploads import dump_receipt, load_upload
+from ingest_api.models.chunks import Receipt
+from ingest_api.models.devices import Device
+from ingest_api.schemas.answers import KnownAnswer, ReceiptAnswer
+from ingest_api.schemas.kept import KeptRecordingsSchema, dump_known, load_kept
+from ingest_api.schemas.uploads import dump_receipt, load_upload, names_chunk
 from ingest_api.web.auth import authenticate_device
-from ingest_api.web.body import current_request
+from ingest_api.web.body import current_request, json_body
+from ingest_api.web.digests import declared_digest
 from ingest_api.web.openapi.operations import describe
 
 blueprint = Blueprint("chunks", __name__)
@@ -31,18 +36,43 @@ blueprint = Blueprint("chunks", __name__)
     is_upload=True,
     errors=(
         *(DeviceMismatch, IdentityMismatch, InvalidInterval, NaiveTimestamp, EmptyFile),
-        *(FileTooLarge, StorageUnavailable, StorageFull),
+        *(ChecksumMismatch, FileTooLarge, StorageUnavailable, StorageFull),
     ),
 )
 def upload() -> ResponseReturnValue:
     device = authenticate_device()
-    uploads = components().uploads
-    recorded = components().refusals.recorded(device.device_id)
-    with recorded, uploads.receive() as incoming:
-        fields = current_request().receive_chunk(incoming)
-        form = load_upload(fields, components().settings.naive_timestamp_zone)
-        receipt = uploads.accept(device, form, incoming)
+    with components().refusals.recorded(device.device_id):
+        receipt = _receive(device)
     components().metrics.count_accepted(receipt)
-    receipt = uploads.announce(receipt)
+    receipt = components().uploads.announce(receipt)
     reached(Failpoint.ANSWERING)
     return jsonify(dump_receipt(receipt))
+
+
+@blueprint.post("/chunks/known")
+@describe(
+    "Which of these recordings are stored: for an agent with a restored spool",
+    body=KeptRecordingsSchema,
+    answer=KnownAnswer,
+    errors=(NaiveTimestamp, StorageUnavailable),
+)
+def known() -> ResponseReturnValue:
+    device = authenticate_device()
+    body = json_body()
+    kept = load_kept(body, components().settings.naive_timestamp_zone)
+    return jsonify(dump_known(body, components().replays.find_known(device, kept)))
+
+
+def _receive(device: Device) -> Receipt:
+    """Receive an upload; of a known one that declares its digest first, only the fields."""
+    parts, zone = components(), components().settings.naive_timestamp_zone
+    digest = declared_digest()
+    with parts.uploads.receive() as incoming:
+        reader = current_request().form_reader(incoming)
+        fields = reader.read_fields()
+        if names_chunk(fields, digest):
+            form = load_upload(fields, zone, digest)
+            if form.sha256 and (receipt := parts.replays.confirm(device, form, form.sha256)):
+                return receipt
+        form = load_upload(reader.read_rest(), zone, digest)
+        return parts.uploads.accept(device, form, incoming)
