@@ -31,10 +31,11 @@ class RecordingSchema(Schema):
     device_id = Uuid(required=True)
     point_id = Uuid(required=True)
     register_id = Uuid(required=True)
-    start_ts = IsoDateTime(required=True)
-    end_ts = IsoDateTime(required=True)
+    start_ts = IsoDateTime(required=True, metadata={"examples": ["2026-01-28T10:00:00Z"]})
+    end_ts = IsoDateTime(required=True, metadata={"examples": ["2026-01-28T10:01:00Z"]})
     codec = fields.String(
         required=True,
+        metadata={"examples": ["opus"]},
         validate=validate.Regexp(
             r"[\x21-\x7e][\x20-\x7e]{0,31}\Z", error="Must be 1 to 32 printable ASCII characters."
         ),

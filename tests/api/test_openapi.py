@@ -63,9 +63,12 @@ def _codes(described: dict[str, Any]) -> Iterator[tuple[int, str]]:
         for operation in item.values():
             for status, answer in operation["responses"].items():
                 problem = answer.get("content", {}).get("application/problem+json", {})
-                for part in problem.get("schema", {}).get("allOf", []):
-                    for code in part.get("properties", {}).get("code", {}).get("enum", []):
-                        yield int(status), code
+                for code, example in problem.get("examples", {}).items():
+                    assert (str(example["value"]["status"]), example["value"]["code"]) == (
+                        status,
+                        code,
+                    )
+                    yield int(status), code
 
 
 def test_every_error_is_in_it(described: dict[str, Any]) -> None:

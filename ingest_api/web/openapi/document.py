@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ from ingest_api.errors import IngestError
 from ingest_api.schemas.answers import ProblemAnswer
 from ingest_api.schemas.queries import Step
 from ingest_api.schemas.uploads import RecordingSchema
+from ingest_api.web.chunk_file import AUDIO
 from ingest_api.web.multipart import CHUNK_FILE
 from ingest_api.web.openapi.operations import Operation, operation_of
 
@@ -40,6 +41,8 @@ _BODY = (
 _QUERY = (errors.ValidationFailed, errors.NaiveTimestamp)
 _DATABASE = (errors.DatabaseUnavailable,)
 _UUID = {"type": "string", "format": "uuid"}
+_BYTES = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+_MEDIA = {"application/json": {"type": "object"}, AUDIO: {"type": "string", "format": "binary"}}
 _FREE = ("/health", "/metrics")  # answer without the database, too
 
 
@@ -115,8 +118,7 @@ def _content(schemas: dict[str, Any]) -> dict[str, Any]:
 def _upload(plugin: MarshmallowPlugin) -> dict[str, Any]:
     converter: Any = plugin.converter
     form: dict[str, Any] = converter.schema2jsonschema(RecordingSchema())
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    form["properties"][CHUNK_FILE] = file
+    form["properties"][CHUNK_FILE] = _BYTES
     form["required"] = sorted([*form["required"], CHUNK_FILE])
     return form
 
@@ -129,7 +131,8 @@ def _successes(operation: Operation) -> dict[str, Any]:
             whole = {"type": "array", "items": _item(operation.answer)}
             schema = {"oneOf": [operation.answer, whole]}
         content["application/json"] = {"schema": schema}
-    content |= {kind: {"schema": {"type": "string"}} for kind in operation.media}
+    for kind in operation.media:
+        content[kind] = {"schema": _MEDIA.get(kind, {"type": "string"})}
     answer: dict[str, Any] = {"description": "Success", "content": content}
     if "next" in getattr(operation.answer, "_declared_fields", {}):
         link = {"schema": {"type": "string"}, "description": "The next page (RFC 8288)."}
@@ -147,26 +150,26 @@ def _item(page: type[Schema]) -> type[Schema]:
 
 
 def _problems(expected: Iterable[type[IngestError]]) -> dict[str, Any]:
-    codes: dict[HTTPStatus, list[str]] = defaultdict(list)
+    found: dict[HTTPStatus, dict[str, type[IngestError]]] = defaultdict(dict)
     for error in expected:
-        if error.code not in codes[error.status]:
-            codes[error.status].append(error.code)
-    return {
-        str(status.value): {
-            "description": ", ".join(found),
-            "content": {
-                "application/problem+json": {
-                    "schema": {
-                        "allOf": [
-                            {"$ref": "#/components/schemas/Problem"},
-                            {"properties": {"code": {"enum": found}}},
-                        ]
-                    }
-                }
-            },
+        found[error.status].setdefault(error.code, error)
+    return {str(status.value): _problem(of_status) for status, of_status in sorted(found.items())}
+
+
+def _problem(found: Mapping[str, type[IngestError]]) -> dict[str, Any]:
+    """Describe the errors of a status by their codes, each with its document."""
+    documents = {
+        code: {
+            "value": errors.document(
+                *(error.status, code, error.message),
+                retryable=error.retryable,
+                request_id="4125b6fd243c4fc58a53dcbbcc60eed6",
+            )
         }
-        for status, found in sorted(codes.items())
+        for code, error in found.items()
     }
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": documents}
+    return {"description": ", ".join(found), "content": {"application/problem+json": problem}}
 
 
 def _portable(value: Any) -> Any:
