@@ -41,9 +41,8 @@ FRAMING_BYTES = 128 * 1024
 """How many bytes of chunked framing a body may have beside as many as its data. Each chunk costs
 processor time, however small it is."""
 EARLY_BYTES = 16 * 1024
-EARLY_READ_BYTES = 4 * 1024
-"""How much of a body's beginning is read as it arrives, and how much at a time: the fields of most
-forms, and little of the file. A client could send single bytes, and each read costs time."""
+"""How much of a body's beginning is read as it arrives, at least: the fields of most forms. Not all
+of it: a client could send single bytes, and each read costs processor time."""
 
 _UNQUOTED = re.compile(r"(?i);\s*boundary=([^\s\";]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -82,9 +81,7 @@ class BodyStream:
     def read_early(self) -> bytes:
         """Return some bytes of the body's beginning without waiting for more; b"" at the end. Only
         before any other read."""
-        if self._decoded < EARLY_BYTES:
-            return self._counted(EARLY_READ_BYTES, early=True)
-        return self._counted(READ_BYTES)
+        return self._counted(READ_BYTES, early=self._decoded < EARLY_BYTES)
 
     def _counted(self, size: int, *, early: bool = False) -> bytes:
         if (self._expected or 0) > self._limit:

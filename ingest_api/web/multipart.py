@@ -28,7 +28,7 @@ need 1.3 MiB and is no faster."""
 
 FORM_BYTES = 1024 * 1024
 """The most that the fields may hold together. It also limits the decoder's buffer, which has up to
-READ_BYTES of the file as well: keep it well above that."""
+twice READ_BYTES of the file as well: keep it well above that."""
 
 HEAD_BYTES = 16 * 1024
 FORM_PARTS = 100

@@ -114,6 +114,14 @@ class StoreContract:
         with pytest.raises(FileNotFoundError):
             store.open(DAY)
 
+    def test_what_is_there_can_be_made_durable_and_what_is_not_is_no_failure(
+        self, store: Store[Any]
+    ) -> None:
+        put(store, PATH, b"a recording")
+        store.sync({PATH: now(), "audio/nowhere/b.ogg": now() - timedelta(days=90)})
+        store.sync({})
+        assert read(store, PATH) == b"a recording"
+
     def test_a_listing_is_in_the_order_of_the_paths(self, store: Store[Any]) -> None:
         names = ["a/z.ogg", "a.ogg", "a-b/c.ogg", "ab/c.ogg", "b.ogg", "a/b/c.ogg", "aa.ogg"]
         stored = sorted(f"audio/{name}" for name in names)

@@ -26,6 +26,7 @@ from ingest_api.storage.disk.storage import DiskStorage
 from ingest_api.storage.disk.upkeep import DiskUpkeep
 from ingest_api.storage.layout import file_path_for
 from ingest_api.usecases import devices
+from ingest_api.usecases.replays import Replays
 from ingest_api.usecases.uploads import Uploads
 
 
@@ -82,6 +83,39 @@ def test_the_steps_come_in_the_order_of_the_promise(tmp_path: Any, database_url:
         "insert_chunk",
     ]
     assert (tmp_path / file_path_for(form.recording, _only_id(settings))).read_bytes() == SPEECH
+
+
+def test_a_receipt_without_the_bytes_waits_for_the_name(tmp_path: Any, database_url: str) -> None:
+    """Another process may be storing the file again at this moment."""
+    settings = _settings(tmp_path, database_url)
+    recorder, form = _recorder(settings)
+    database = Database(settings)
+    uploads = Uploads(
+        DiskStorage(tmp_path), database, None, waiting_status="QUEUED", max_bytes=len(SPEECH)
+    )
+    replays = Replays(DiskStorage(tmp_path), database)
+    steps: list[str] = []
+
+    def observe(frame: FrameType, event: str, function: Any) -> None:
+        if event == "return" and frame.f_code.co_name in {"confirm_chunk", "status"}:
+            steps.append(frame.f_code.co_name)
+        if event == "c_return" and function is os.fsync:
+            steps.append("fsync")
+
+    try:
+        with uploads.receive() as incoming:
+            incoming.write(SPEECH)
+            sha256 = incoming.sha256
+            assert replays.confirm(recorder.device, form, sha256) is None
+            uploads.accept(recorder.device, form, incoming)
+        sys.setprofile(observe)
+        assert replays.confirm(recorder.device, form, sha256) is not None
+    finally:
+        sys.setprofile(None)
+        database.close()
+    assert steps[0] == "confirm_chunk"
+    assert [step for step in steps[1:] if step == "status"]
+    assert steps[-6:] == ["fsync"] * 6  # the folders above, as this process knows none, and its own
 
 
 def _only_id(settings: Settings) -> Any:
