@@ -13,8 +13,14 @@ from pathlib import Path
 
 from ingest_api.backups.manifest import BackupError
 
-RELATIONS = ("audio_chunks", "devices", "pruned_chunks", "schema_migrations")
-FUNCTIONS = ("keep_attempts", "may_prune", "move_chunk")
+RELATIONS = (
+    *("audio_chunks", "devices", "maintenance_runs", "points", "pruned_chunks"),
+    *("recorded_hours", "refusals", "schema_migrations"),
+)
+FUNCTIONS = (
+    *("believed_end", "device_state", "hours_of", "keep_attempts", "may_prune"),
+    *("minutes_between", "move_chunk"),
+)
 _OWNERS_TABLE = "audio_chunks"
 _ON_RELATIONS = {
     *("TABLE", "TABLE DATA", "DEFAULT"),

@@ -1,5 +1,5 @@
 -- When maintenance was last complete: `GET /metrics` tells how long ago.
-CREATE TABLE maintenance_runs (
+CREATE TABLE IF NOT EXISTS maintenance_runs (
     name text PRIMARY KEY,
     finished_at timestamptz NOT NULL
 );
