@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
+from support.ledger import differing_hours
 from support.processes import eventually
 from support.recorder import SPEECH, Recorder
 from support.service import Service
@@ -51,6 +52,7 @@ def _assert_stored_once(service: Service, recorder: Recorder, data: bytes) -> No
     assert file == service.storage / row["file_path"]
     assert file.read_bytes() == data
     assert file.stat().st_nlink <= 2  # a temporary name may be left
+    assert differing_hours(service.database_url) == []
 
 
 @pytest.mark.parametrize("times", [2, SOAKED])

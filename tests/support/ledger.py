@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -192,7 +192,8 @@ def audit(ledger: Ledger, database_url: str, storage: Path) -> Audit:
     for contradiction in ledger.contradictions:
         found.add("contradiction", contradiction)
     _check_devices(found, ledger, database_url)
-    _check_hours(found, database_url)
+    for hour in differing_hours(database_url):
+        found.add("hours differ", hour)
     files = sum(path.is_file() for path in (storage / "audio").rglob("*"))
     found.files_without_row = max(0, files - found.rows + found.problems["file missing"])
     found.temporary_files = sum(1 for _ in (storage / ".incoming").glob("*"))
@@ -248,10 +249,10 @@ def _check_devices(found: Audit, ledger: Ledger, database_url: str) -> None:
             found.add("device not seen", f"{device_id}: told {answered}, last seen {at}")
 
 
-def _check_hours(found: Audit, database_url: str) -> None:
+def differing_hours(database_url: str) -> list[Any]:
+    """Return the hours of `recorded_hours` that are not what the rows say."""
     with psycopg.connect(database_url) as connection:
-        for differing in connection.execute(_HOURS):
-            found.add("hours differ", differing)
+        return connection.execute(_HOURS).fetchall()
 
 
 def _rows(database_url: str) -> Iterator[Row]:
