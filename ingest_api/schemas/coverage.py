@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from ingest_api.models.coverage import DeviceCoverage, Interval
-from ingest_api.schemas.fields import rfc3339
+from ingest_api.schemas.fields import rfc3339, rounded
 
 
 def dump_coverage(
@@ -28,9 +28,9 @@ def _device(covered: DeviceCoverage) -> dict[str, Any]:
         "point_id": place.point_id,
         "point_name": place.point_name,
         "register_id": place.register_id,
-        "share": _share(covered.share),
+        "share": rounded(covered.share),
         "steps": [
-            {"from": rfc3339(step.start), "share": _share(step.share)} for step in covered.steps
+            {"from": rfc3339(step.start), "share": rounded(step.share)} for step in covered.steps
         ],
         "gaps": [_interval(gap) | {"reason": gap.reason} for gap in covered.gaps],
         "overlaps": [_interval(overlap) for overlap in covered.overlaps],
@@ -39,7 +39,3 @@ def _device(covered: DeviceCoverage) -> dict[str, Any]:
 
 def _interval(interval: Interval) -> dict[str, Any]:
     return {"from": rfc3339(interval.start), "to": rfc3339(interval.end)}
-
-
-def _share(share: float | None) -> float | None:
-    return None if share is None else round(share, 4)

@@ -32,6 +32,11 @@ def rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def rounded(share: float | None) -> float | None:
+    """Return a share of 0 to 1 with four digits: one minute of a week."""
+    return None if share is None else round(share, 4)
+
+
 class Uuid(fields.UUID):
     """A UUID in a legal spelling; see `parse_uuid`."""
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from ingest_api.models.fleet import CoveredDevice
-from ingest_api.schemas.fields import rfc3339
+from ingest_api.schemas.fields import rfc3339, rounded
 
 
 def dump_covered(covered: CoveredDevice) -> dict[str, Any]:
@@ -30,13 +30,9 @@ def dump_covered(covered: CoveredDevice) -> dict[str, Any]:
         "last_seen_at": _time(device.last_seen_at),
         "clock_offset": None if offset is None else round(offset.total_seconds(), 3),
         "refusal": refusal,
-        "coverage": {"today": _share(covered.today), "last_7_days": _share(covered.week)},
+        "coverage": {"today": rounded(covered.today), "last_7_days": rounded(covered.week)},
     }
 
 
 def _time(instant: datetime | None) -> str | None:
     return rfc3339(instant) if instant else None
-
-
-def _share(share: float | None) -> float | None:
-    return None if share is None else round(share, 4)
