@@ -5,10 +5,12 @@ given again after its process has ended, which then goes on counting where that 
 there are never more files than there were processes at once, and no counter goes back.
 """
 
+import fcntl
 import logging
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ingest_api.metrics import count_in_files
 _log = logging.getLogger(__name__)
 
 _MEMORY = "/dev/shm"  # noqa: S108  its folder is ours alone
+_PREFIX = "ingest-metrics-"
 _KINDS = ("counter", "histogram", "gauge_livesum")
 _BYTES = 65536  # of each file; all series together fill a quarter
 
@@ -27,9 +30,14 @@ _BYTES = 65536  # of each file; all series together fill a quarter
 def make_folder(master: Any) -> None:
     """Make the folder: in the unit's RuntimeDirectory, or else in memory if that is possible."""
     parent = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if not parent and os.access(_MEMORY, os.W_OK):
-        parent = _MEMORY
-    master.metrics_folder = tempfile.mkdtemp(prefix="ingest-metrics-", dir=parent or None)
+    if not parent:
+        parent = _MEMORY if os.access(_MEMORY, os.W_OK) else tempfile.gettempdir()
+    for folder in Path(parent).glob(f"{_PREFIX}*"):
+        _remove_if_left(folder)
+    master.metrics_folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+    # Held by the master and all that it forks, until the last one has ended.
+    master.metrics_lock = os.open(master.metrics_folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(master.metrics_lock, fcntl.LOCK_EX)
 
 
 def remove_folder(master: Any) -> None:
@@ -59,6 +67,17 @@ def enter_slot(master: Any, process: Any) -> None:
 def leave_slot(master: Any, process: Any) -> None:
     """Forget what an ended process was doing; what it has counted stays."""
     mark_process_dead(process.metrics_slot, master.metrics_folder)  # type: ignore[no-untyped-call]
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove the folder of a master that was killed. Another's, or one in use, stays."""
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 def _allocate(path: Path) -> None:

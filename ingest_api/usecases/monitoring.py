@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 def get_figures(connection: Connection, bounds: Bounds, *, free_bytes: int | None) -> LedgerFigures:
     """Return the ledger's figures. No statement reads more with more chunks."""
-    queue = look(connection)
+    queue = look(connection, with_workers=False)
     end = datetime.now(UTC).replace(second=0, microsecond=0) - COVERED_UNTIL
     runs = {row.name: row.finished_at for row in queries.maintenance.list_runs(connection)}
     waits = [queue.seconds_since(queue.states[status].oldest_received) for status in WAITING]

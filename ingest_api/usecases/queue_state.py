@@ -50,9 +50,10 @@ class QueueSnapshot:
         return None if instant is None else max(0.0, (self.at - instant).total_seconds())
 
 
-def look(connection: Connection) -> QueueSnapshot:
+def look(connection: Connection, *, with_workers: bool = True) -> QueueSnapshot:
+    """Return the queue as it is now. What each worker has done in the last hour takes longest."""
     with connection.transaction():
         states = queries.queue.list_queue_states(connection, countable=COUNTABLE)
-        workers = queries.queue.list_queue_workers(connection)
+        workers = queries.queue.list_queue_workers(connection) if with_workers else []
         at = queries.server.get_server_clock(connection)
     return QueueSnapshot(at, {state.status: state for state in states}, workers)

@@ -132,6 +132,20 @@ def test_counters_outlive_their_processes_and_files_stay_few(
     assert not folder.exists()
 
 
+def test_what_a_killed_master_leaves_is_removed_by_the_next(
+    start_service: Callable[..., Service],
+) -> None:
+    killed, other = start_service(WORKERS="1"), start_service(WORKERS="1")
+    [left], [used] = ({Path(name).parent for name in _metric_files(it)} for it in (killed, other))
+    workers = killed.workers()
+    killed.kill()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert left.exists()
+    start_service(WORKERS="1")
+    assert not left.exists()
+    assert used.exists()
+
+
 def test_without_the_database_it_tells_the_rest(start_service: Callable[..., Service]) -> None:
     service = start_service()
     service.upload(service.recorder())

@@ -92,7 +92,7 @@ def test_the_upgrade_from_the_version_before_loses_no_upload(site: Site) -> None
         assert not _can_read(site, user, SETTINGS)
     assert site.serving_release() != before
     assert ALLOWS not in site.settings.read_text()
-    # What the version before has accepted, also while the database was migrated, is not in the hours.
+    # What the version before accepted, also while the database was migrated, is not there yet.
     assert site.ingest("coverage", "--rebuild").returncode == 0
     site.assert_nothing_lost()
 
