@@ -21,10 +21,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # keep the order that the contract shows
     app.url_map.merge_slashes = False  # agents take a redirect for a failure
     app.config["MAX_CONTENT_LENGTH"] = JSON_BYTES
-    app.extensions[EXTENSION] = Components.build(settings)
+    app.extensions[EXTENSION] = components = Components.build(settings)
     app.after_request(lambda response: current_request().discard_body_after(response))
     nginx.register(app)  # before the log, which then has the status that the client gets
-    access_log.register(app)
+    access_log.register(app, components.metrics.count_upload)
     problems.register(app)
     app.register_blueprint(chunks.blueprint, url_prefix="/api/v1")
     for admin in (devices, points, admin_chunks, coverage, fleet):

@@ -6,8 +6,7 @@ any of them can tell of all. Labels have values from closed sets alone: nobody o
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -72,14 +71,9 @@ class Metrics:
         """Count a wait for a connection to the database."""
         self._waits.observe(seconds)
 
-    @contextmanager
-    def thread(self) -> Iterator[None]:
-        """Count a thread as in use."""
-        self._threads.inc()
-        try:
-            yield
-        finally:
-            self._threads.dec()
+    def tell_threads(self, busy: int) -> None:
+        """Tell how many threads of this process serve a request."""
+        self._threads.set(busy)
 
     def expose(self, figures: LedgerFigures | None) -> bytes:
         """Return all metrics in Prometheus' text format; without figures the ledger is down."""
@@ -146,5 +140,6 @@ def count_in_files(folder: str, slot: int | None) -> None:
     what the last one has counted."""
     os.environ[_FOLDER] = folder
     if slot is not None:
-        by_slot = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+        # `__next__`: it is called at each count, and costs less than a function.
+        by_slot = values.MultiProcessValue(repeat(slot).__next__)  # type: ignore[no-untyped-call]
         values.ValueClass = by_slot

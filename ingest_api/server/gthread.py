@@ -63,6 +63,11 @@ class _Threads(ThreadPoolExecutor):
         """Return whether a connection waits for a thread."""
         return not self._work_queue.empty()
 
+    @property
+    def busy(self) -> int:
+        """Return how many threads serve a connection."""
+        return len(self._threads) - self._idle_semaphore._value
+
     def _adjust_thread_count(self) -> None:
         try:
             super()._adjust_thread_count()
@@ -77,6 +82,7 @@ class UploadWorker(ThreadWorker):
     request: until then a connection waits in the poller."""
 
     _accept_again = 0.0  # monotonic
+    _told_busy = 0
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         return _Threads(self.cfg.threads)
@@ -104,6 +110,14 @@ class UploadWorker(ThreadWorker):
         self.settings, self.metrics = components.settings, components.metrics
         self.heads = WaitingHeads(self.poller, super().enqueue_req)
         self.log.info("Worker ready (pid: %s)", self.pid)
+
+    def notify(self) -> None:
+        """Tell the master that this process is alive, and /metrics how many threads are busy: once
+        a second or oftener."""
+        super().notify()
+        if (busy := cast(_Threads, self.tpool).busy) != self._told_busy:
+            self._told_busy = busy
+            self.metrics.tell_threads(busy)
 
     def is_parent_alive(self) -> bool:
         """Return whether the master is alive; without it, stop as on a signal. gunicorn only leaves
@@ -195,8 +209,7 @@ class UploadWorker(ThreadWorker):
         connection.deadline = connection.body_deadline
         connection.awaits_continue = req._expected_100_continue
         req._expected_100_continue = False
-        with self.metrics.thread():
-            return super().handle_request(req, conn)
+        return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse a malformed request, which never reaches the application."""

@@ -2,8 +2,6 @@
 from outside."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
@@ -46,20 +44,12 @@ class Refusals:
         self._unwritten: dict[UUID, _Unwritten] = {}  # a registered device each
         self._lock = Lock()
 
-    @contextmanager
-    def recorded(self, device_id: UUID) -> Iterator[None]:
-        """Record it if an upload of this device is refused for what it contains."""
-        try:
-            yield
-        except IngestError as error:
-            if error.is_final:
-                self._record(device_id, error)
-            raise
+    def record(self, device_id: UUID, error: IngestError) -> None:
+        """Record that an upload of this device was refused, if that is for what it contains.
 
-    def _record(self, device_id: UUID, error: IngestError) -> None:
-        """Write a refusal, unless one was just written. It never changes the answer."""
-        count = self._take(device_id)
-        if not count:
+        Nothing is written shortly after the last one, and nothing is raised.
+        """
+        if not (error.is_final and (count := self._take(device_id))):
             return
         refusal = Refusal(error.code, printable(error.detail)[:DETAIL_LENGTH], count)
         written = False

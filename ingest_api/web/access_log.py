@@ -3,12 +3,12 @@
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
 
 from flask import Flask, Response, g
 
-from ingest_api.components import components
 from ingest_api.web.body import current_request
 from ingest_api.web.nginx import client_address, is_check, requested
 
@@ -17,10 +17,18 @@ _UPLOAD = "chunks.upload"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-def register(app: Flask) -> None:
-    """Give each request an id and a log line."""
+def register(app: Flask, count_upload: Callable[[int, str | None, int], None]) -> None:
+    """Give each request an id and a log line, and count each upload by its status, its error code
+    and the bytes received."""
+
+    def finish(response: Response) -> Response:
+        request = current_request()
+        if request.endpoint == _UPLOAD:
+            count_upload(response.status_code, g.get("error_code"), request.stream.received)
+        return _finish(response)
+
     app.before_request(_begin)
-    app.after_request(_finish)
+    app.after_request(finish)
 
 
 def _begin() -> None:
@@ -35,10 +43,6 @@ def _finish(response: Response) -> Response:
     if is_check() and response.status_code < HTTPStatus.BAD_REQUEST:
         return response  # the request itself comes next
     device_id = g.get("device_id")
-    if request.endpoint == _UPLOAD:
-        components().metrics.count_upload(
-            response.status_code, g.get("error_code"), request.stream.received
-        )
     method, path = requested()
     _log.info(
         "request",

@@ -4,7 +4,6 @@ where their data goes and enforces the limits. Knows nothing of the fields' mean
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from werkzeug.datastructures import Headers, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -57,55 +56,45 @@ class FormReader:
 
     def read_fields(self) -> "MultiDict[str, str]":
         """Read up to the first byte of `chunk_file`; return the fields that precede it."""
-        with _bad_request():
-            for event in self._events:
-                self._form.take(event)
-                if self._form.has_file:
-                    break
+        self._take(to_file=True)
         return MultiDict(self._form.fields)
 
     def read_rest(self) -> "MultiDict[str, str]":
         """Read on to the end of the body; return all fields."""
-        with _bad_request():
-            for event in self._events:
-                self._form.take(event)
+        self._take(to_file=False)
         self._form.require_file()
         return MultiDict(self._form.fields)
 
+    def _take(self, *, to_file: bool) -> None:
+        try:
+            for event in self._events:
+                self._form.take(event)
+                if to_file and self._form.has_file:
+                    break
+        except RequestEntityTooLarge:
+            raise BadRequest(
+                f"The form has more than {FORM_PARTS} parts, or its fields or the head of a part "
+                "are too large"
+            ) from None
+        except ValueError:
+            raise BadRequest("The body is not well-formed multipart/form-data") from None
+
     def _arriving(self) -> Iterator[Event]:
-        """Yield the form's events as its bytes arrive."""
+        """Yield the form's events as its bytes arrive. What the first bytes have of the recording
+        waits for more of it, once: that saves a write."""
         decoder, form = self._decoder, self._form
         decoder.skip_preamble(self._read_early)
-        yield from self._ready()
-        while data := self._read(READ_BYTES) if form.has_file else self._read_early():
-            if decoder.state is not State.EPILOGUE:
-                decoder.receive_data(data)
-                yield from self._ready()
-        decoder.receive_data(None)
-        yield from self._ready()
-
-    def _ready(self) -> Iterator[Event]:
-        """Yield the events that the decoder has ready. What it has of the recording waits for more
-        of it, once: that saves a write."""
-        waited = self._form.has_file or self._decoder.complete
-        while not isinstance(event := self._decoder.next_event(), NeedData | Epilogue):
-            yield event
-            if self._form.has_file and not waited:
-                break
-
-
-@contextmanager
-def _bad_request() -> Iterator[None]:
-    """Turn what the decoder raises into BadRequest."""
-    try:
-        yield
-    except RequestEntityTooLarge:
-        raise BadRequest(
-            f"The form has more than {FORM_PARTS} parts, or its fields or the head of a part are "
-            "too large"
-        ) from None
-    except ValueError:
-        raise BadRequest("The body is not well-formed multipart/form-data") from None
+        while True:
+            waited = form.has_file or decoder.complete
+            while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+                yield event
+                if form.has_file and not waited:
+                    break
+            if decoder.complete:
+                return
+            data = self._read(READ_BYTES) if form.has_file else self._read_early()
+            if not data or decoder.state is not State.EPILOGUE:
+                decoder.receive_data(data or None)
 
 
 class _Form:

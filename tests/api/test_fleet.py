@@ -176,8 +176,7 @@ def test_refusals_are_counted_and_seldom_written(service: Service) -> None:
         refusals = Refusals(database, pause=timedelta(seconds=0.3))
 
         def refuse() -> int:
-            with pytest.raises(EmptyFile), refusals.recorded(recorder.device.device_id):
-                raise EmptyFile
+            refusals.record(recorder.device.device_id, EmptyFile())
             refusal = _device(service, recorder)["refusal"]
             assert refusal["code"] == "empty_file"
             return int(refusal["count"])

@@ -105,7 +105,8 @@ def test_it_counts_every_answer_whichever_process_gave_it(
     assert found["ingest_upload_bytes_total"] == sum(
         line["bytes"] for line in service.log() if line.get("path") == "/api/v1/chunks"
     )
-    assert found["ingest_threads_in_use"] == 1  # this very request
+    assert 0 <= found["ingest_threads_in_use"] <= 21  # of a moment ago
+    eventually(lambda: _scrape(service)["ingest_threads_in_use"] <= 1)
 
 
 def test_counters_outlive_their_processes_and_files_stay_few(

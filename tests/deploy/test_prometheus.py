@@ -137,7 +137,7 @@ def test_counters_never_go_back_while_the_service_is_reloaded_and_killed(
             assert {sample["value"][1] for sample in resets} == {"0"}
         assert query("ALERTS") == []
         [(_, threads)] = [sample["value"] for sample in query("ingest_threads_in_use")]
-        assert threads == "1"  # that of the scrape: nothing of the killed is left
+        assert int(threads) <= 1  # that of the scrape: nothing of the killed is left
 
 
 def _totals(query: Callable[[str], list[dict[str, Any]]]) -> dict[tuple[str, str], int]:

@@ -28,6 +28,7 @@ OVERRIDES: dict[tuple[type, type], dict[str, str]] = {
         "accept": "self listener",
         "set_accept_enabled": "self enabled",
         "load_wsgi": "self",
+        "notify": "self",
         "is_parent_alive": "self",
         "enqueue_req": "self conn",
         "murder_pending": "self",
@@ -54,7 +55,7 @@ REACHES: dict[type, str] = {
     ChunkedReader: "buf",
     LengthReader: "unreader length",
     Unreader: "buf",
-    ThreadPoolExecutor: "_threads _work_queue",
+    ThreadPoolExecutor: "_idle_semaphore _threads _work_queue",
     MultipartDecoder: "boundary buffer complete state",
 }
 """The attributes of others' objects that our code reads or sets."""

@@ -3,13 +3,14 @@
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from ingest_api.components import components
+from ingest_api.components import Components, components
 from ingest_api.errors import (
     ChecksumMismatch,
     DeviceMismatch,
     EmptyFile,
     FileTooLarge,
     IdentityMismatch,
+    IngestError,
     InvalidInterval,
     NaiveTimestamp,
     StorageFull,
@@ -41,10 +42,14 @@ blueprint = Blueprint("chunks", __name__)
 )
 def upload() -> ResponseReturnValue:
     device = authenticate_device()
-    with components().refusals.recorded(device.device_id):
-        receipt = _receive(device)
-    components().metrics.count_accepted(receipt)
-    receipt = components().uploads.announce(receipt)
+    parts = components()
+    try:
+        receipt = _receive(parts, device)
+    except IngestError as error:
+        parts.refusals.record(device.device_id, error)
+        raise
+    parts.metrics.count_accepted(receipt)
+    receipt = parts.uploads.announce(receipt)
     reached(Failpoint.ANSWERING)
     return jsonify(dump_receipt(receipt))
 
@@ -63,9 +68,9 @@ def known() -> ResponseReturnValue:
     return jsonify(dump_known(body, components().replays.find_known(device, kept)))
 
 
-def _receive(device: Device) -> Receipt:
+def _receive(parts: Components, device: Device) -> Receipt:
     """Receive an upload; of a known one that declares its digest first, only the fields."""
-    parts, zone = components(), components().settings.naive_timestamp_zone
+    zone = parts.settings.naive_timestamp_zone
     digest = declared_digest()
     with parts.uploads.receive() as incoming:
         reader = current_request().form_reader(incoming)
