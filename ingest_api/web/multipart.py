@@ -207,9 +207,7 @@ class _Decoder(MultipartDecoder):
         not used, may have bytes that are not UTF-8."""
         if len(data) > HEAD_BYTES:
             raise RequestEntityTooLarge
-        if len(data) <= USUAL_HEAD_BYTES:
-            return _usual_headers(bytes(data))
-        return _headers(data)
+        return _usual_headers(bytes(data)) if len(data) <= USUAL_HEAD_BYTES else _headers(data)
 
     def _parse_data(self, data: bytes | bytearray, *, start: bool) -> tuple[bytes, int, bool]:
         """Return the piece of a part that `data` begins with, the length consumed, and whether more
@@ -242,7 +240,7 @@ def _headers(head: bytes | bytearray) -> Headers:
         return _PLAIN._parse_headers(head.decode(errors="replace").encode())
 
 
-_usual_headers = lru_cache(HEADS_KEPT)(_headers)  # shared, so nobody may change what it returns
+_usual_headers = lru_cache(HEADS_KEPT)(_headers)  # shared: nobody may change what it returns
 
 
 def _copy(data: bytes | bytearray, begin: int, end: int) -> bytes:
